@@ -1,0 +1,1 @@
+"""The toolkit behind ``activations`` and ``losses``: declarations, transforms, truth, verdicts."""
