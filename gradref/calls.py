@@ -1,0 +1,289 @@
+"""How a declared function is called: check every argument, evaluate, reduce, pull back.
+
+Nothing is computed, and nothing written to ``out``, before every check has passed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradref import arrays
+from gradref.arrays import Extent, Layout, describe, reject
+from gradref.operation import REAL, Domain, Number, Operation, choices
+
+
+def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Callable[..., Any]:
+    """The public form of an elementwise formula."""
+    signature = inspect.signature(formula)
+
+    @functools.wraps(formula)
+    def call(x: Any, /, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if args or kwargs:
+            check_parameters(record, formula, bind(signature, (x, *args), kwargs))
+        tensor, restore = arrays.enter("x", x)
+        tensor = arrays.to_float(tensor, like=x)
+        if out is None and tensor.dtype is arrays.WIDE and tensor.numel() <= arrays.BLOCK:
+            return restore(formula(tensor, *args, **kwargs))
+        result = arrays.compute(
+            lambda x: formula(x, *args, **kwargs),
+            Layout(tuple(tensor.shape), None),
+            {"x": (tensor, "element")},
+            "element",
+            tensor.dtype,
+            arrays.enter_out(out, x, tensor.shape, tensor.dtype, {"x": tensor}),
+        )
+        return restore(result) if out is None else out
+
+    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
+    return call
+
+
+def rows_call(
+    formula: Callable[..., Tensor], record: Operation, extent: Extent
+) -> Callable[..., Any]:
+    """The public form of a row-wise formula, of an unreduced loss, or of a derivative."""
+    signature = inspect.signature(formula)
+    is_derivative_of_loss = record.kind == "loss" and extent != "row"
+
+    @functools.wraps(formula)
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        given = bind(signature, args, kwargs)
+        check_parameters(record, formula, given)
+        entered = _Entered.enter(record, given)
+        reduced = extent == "row" and entered.reduction != "none"
+        shape = () if reduced else entered.layout.shape_of(extent)
+        dtype = entered.dtype()
+        tensors = {name: array for name, (array, _) in entered.inputs.items()}
+        destination = arrays.enter_out(out, entered.like, shape, dtype, tensors)
+        unreduced = functools.partial(formula, **entered.parameters)
+        if is_derivative_of_loss:
+            result = entered.pull_back(unreduced, dtype, destination)
+        elif reduced:
+            result = entered.reduce(unreduced, dtype, destination)
+        else:
+            result = arrays.compute(
+                unreduced, entered.layout, entered.inputs, extent, dtype, destination
+            )
+        return entered.restore(result) if out is None else out
+
+    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
+    return call
+
+
+def bind(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every argument by name, defaults filled in."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def check_parameters(
+    record: Operation, formula: Callable[..., Any], given: Mapping[str, Any]
+) -> None:
+    """Reject a parameter outside its ``Literal`` or its numeric domain."""
+    for name, allowed in choices(formula).items():
+        if given[name] not in allowed:
+            reject(name, repr(given[name]), "one of " + ", ".join(map(repr, allowed)))
+    for name, domain in record.domains.items():
+        if isinstance(domain, Number) and name in given:
+            value = given[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                reject(name, describe(value), domain.wants, TypeError)
+            if math.isnan(value) or domain.excludes(value):
+                reject(name, repr(value), domain.wants)
+
+
+# --- row-wise functions and losses ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """The checked arguments of one call of a row-wise function or a loss."""
+
+    record: Operation
+    layout: Layout
+    inputs: dict[str, tuple[Tensor, Extent]]
+    parameters: dict[str, Any]
+    restore: Callable[[Tensor], Any]
+    like: Any
+
+    @classmethod
+    def enter(cls, record: Operation, given: dict[str, Any]) -> _Entered:
+        """Bring every array in, check it against the first, and put ``dim`` last."""
+        domains = _array_domains(record, given)
+        first = next(iter(domains))
+        like = given[first]
+        tensors: dict[str, Tensor] = {}
+        restores = []
+        for name in domains:
+            if _library(given[name]) is not _library(like):
+                reject(name, describe(given[name]), f"the same kind as {first}", TypeError)
+            tensor, restore = arrays.enter(name, given[name])
+            tensors[name] = tensor
+            restores.append(restore)
+        layout = _layout(record, first, tensors[first], given)
+        inputs = {
+            name: _checked(name, tensor, domains[name], layout, given)
+            for name, tensor in tensors.items()
+        }
+        for name, (tensor, _) in inputs.items():
+            if tensor.device != tensors[first].device:
+                reject(name, f"device {tensor.device}", f"{tensors[first].device}, as {first}")
+        parameters = {name: value for name, value in given.items() if name not in inputs}
+        if "dim" in parameters:
+            parameters["dim"] = -1
+        wrt = parameters.get("wrt")
+        if wrt is not None and not inputs[wrt][0].is_floating_point():
+            reject("wrt", repr(wrt), "an argument that is not a class index")
+        return cls(record, layout, inputs, parameters, restores[0], like)
+
+    @property
+    def reduction(self) -> str:
+        return str(self.parameters.get("reduction", "none"))
+
+    def dtype(self) -> torch.dtype:
+        """The dtype of a gradient is its argument's; of a value, the arguments' common one."""
+        names = [self.parameters["wrt"]] if "wrt" in self.parameters else list(self.inputs)
+        arguments = [name for name in names if name in (*self.record.arguments, "y")]
+        dtypes = [self.inputs[name][0].dtype for name in arguments]
+        return functools.reduce(torch.promote_types, [d for d in dtypes if d.is_floating_point])
+
+    def reduce(
+        self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
+    ) -> Tensor:
+        """Sum or mean of the unreduced loss, rounded once."""
+        wide = arrays.total(unreduced, self.layout, self.inputs) / self._denominator()
+        result = arrays.round_once(wide, dtype)
+        return result if out is None else out.copy_(result)
+
+    def pull_back(
+        self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
+    ) -> Tensor:
+        """The derivative of the unreduced loss, times what the reduction passes back."""
+        denominator = self._denominator()
+        inputs = dict(self.inputs)
+        ones = denominator.new_ones(())
+        inputs["grad_output"] = inputs.pop("grad_output", (ones, "whole"))
+        inputs["denominator"] = (torch.where(denominator == 0, math.inf, denominator), "whole")
+        per_row = self.layout.axis is not None and inputs["grad_output"][1] == "row"
+
+        def scaled(grad_output: Tensor, denominator: Tensor, **block: Tensor) -> Tensor:
+            backward = grad_output.unsqueeze(-1) if per_row else grad_output
+            return unreduced(**block) * backward / denominator
+
+        return arrays.compute(scaled, self.layout, inputs, "element", dtype, out)
+
+    def _denominator(self) -> Tensor:
+        """What ``reduction`` divides by, as a float64 tensor on the device: no host round trip.
+
+        A mean over nothing has the gradient 0: :meth:`pull_back` then divides by infinity.
+        """
+        first = next(iter(self.inputs.values()))[0]
+        if self.reduction == "mean" and self.record.mass is not None:
+            known = self.record.signature.parameters
+            parameters = {name: v for name, v in self.parameters.items() if name in known}
+            inputs = {name: v for name, v in self.inputs.items() if name in known}
+            mass = functools.partial(self.record.mass, **parameters)
+            return arrays.total(mass, self.layout, inputs)
+        count = 1
+        if self.reduction == "mean":
+            count = math.prod(self.layout.lead)
+        if self.reduction == "batchmean":
+            count = first.shape[0]
+        return first.new_full((), count, dtype=arrays.WIDE)
+
+
+def _array_domains(record: Operation, given: Mapping[str, Any]) -> dict[str, tuple[Domain, ...]]:
+    """The domains of the arrays among the arguments, in the order of the signature."""
+    backward: Extent = "element"
+    if record.kind == "loss":
+        backward = "row" if given.get("reduction", "none") == "none" else "whole"
+    known = {
+        **record.array_domains(given),
+        "y": (REAL,),
+        "tangent": (REAL,),
+        "grad_output": (Domain("a real number", extent=backward),),
+    }
+    return {
+        name: known[name] for name, value in given.items() if name in known and value is not None
+    }
+
+
+def _library(value: Any) -> type:
+    """What has to agree among the arrays of one call."""
+    kinds: tuple[tuple[type, ...], ...] = ((Tensor,), (np.ndarray, np.generic), (bool, int, float))
+    return next((kind[0] for kind in kinds if isinstance(value, kind)), type(value))
+
+
+def _layout(record: Operation, first: str, tensor: Tensor, given: Mapping[str, Any]) -> Layout:
+    shape = tuple(tensor.shape)
+    if record.coupled is None:
+        return Layout(shape, None)
+    if not shape:
+        reject(first, "shape ()", "at least one dimension")
+    if record.coupled == "class":
+        return Layout(shape, min(1, len(shape) - 1))
+    dim = given["dim"]
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        reject("dim", describe(dim), "an int", TypeError)
+    if not -len(shape) <= dim < len(shape):
+        reject("dim", dim, f"{-len(shape)} to {len(shape) - 1} for shape {shape}", IndexError)
+    return Layout(shape, dim % len(shape))
+
+
+def _checked(
+    name: str,
+    tensor: Tensor,
+    domains: tuple[Domain, ...],
+    layout: Layout,
+    given: Mapping[str, Any],
+) -> tuple[Tensor, Extent]:
+    """``tensor`` and its extent, after its dtype, shape and values have been checked."""
+    integer = not tensor.is_floating_point()
+    domain = next((d for d in domains if d.integer is integer), domains[0])
+    if domain.integer and not integer:
+        reject(name, describe(given[name]), f"{domain.wants}, which are integers", TypeError)
+    if not domain.integer:
+        tensor = arrays.to_float(tensor, like=given[name])
+    shape = layout.shape_of(domain.extent)
+    if domain.broadcasts and domain.extent == "element":
+        if not _broadcasts(tuple(tensor.shape), shape):
+            reject(name, f"shape {tuple(tensor.shape)}", f"a shape that broadcasts to {shape}")
+        tensor = tensor.expand(shape)
+    if tuple(tensor.shape) != shape:
+        reject(name, f"shape {tuple(tensor.shape)}", f"shape {shape}: nothing is broadcast")
+    if not torch.compiler.is_compiling():  # a traced tensor has no values to look at
+        _check_values(name, tensor, domain, layout.classes, given.get("ignore_index"))
+    return tensor, domain.extent
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    tail = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape, tail, strict=True))
+
+
+def _check_values(
+    name: str, tensor: Tensor, domain: Domain, classes: int, ignored: int | None
+) -> None:
+    if domain.low == -math.inf and domain.high == math.inf:
+        return
+    outside = domain.excludes(tensor)
+    if domain.integer:
+        outside = outside | (tensor >= classes)
+        if ignored is not None:
+            outside = outside & (tensor != ignored)
+    if outside.any():
+        value = tensor[outside].flatten()[0].item()
+        wants = f"{domain.wants} in [0, {classes})" if domain.integer else domain.wants
+        reject(name, f"a value of {value}", wants, IndexError if domain.integer else ValueError)

@@ -1,0 +1,243 @@
+"""The vocabulary: decorators that turn a plain formula into an :class:`Operation`.
+
+A formula is a function of float64 tensors. ``@elementwise``, ``@rowwise`` and ``@loss`` declare
+a function with everything known about it; ``@derivative(f)`` and its kin attach a derivative to
+it. What the decorators return is called like the formula, on any array library, any floating
+dtype and with ``out=``; its ``operation`` attribute is the record that the toolkit works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+import numpy as np
+from torch import Tensor
+
+from gradref.arrays import Extent
+from gradref.calls import elementwise_call, rows_call
+from gradref.operation import REAL, Domains, Facts, Operation
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+Array = TypeVar("Array")
+
+
+# --- elementwise ---------------------------------------------------------------------------------
+
+
+class Elementwise(Protocol[P]):
+    """A declared elementwise function: arrays, tensors and floats in, the same kind out."""
+
+    operation: Operation
+    __name__: str
+
+    @overload
+    def __call__(self, x: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(
+        self, x: np.ndarray[Any, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> np.ndarray[Any, Any]: ...
+    @overload
+    def __call__(self, x: float, /, *args: P.args, **kwargs: P.kwargs) -> float: ...
+    # A ParamSpec admits no further keyword: with out= the parameters go unchecked.
+    @overload
+    def __call__(self, x: Array, /, *args: Any, out: Array, **kwargs: Any) -> Array: ...
+
+
+ElementFormula = Callable[Concatenate[Tensor, P], Tensor]
+
+
+def elementwise(
+    *,
+    torch: Callable[..., Tensor] | None,
+    truth: Callable[..., Any],
+    facts: Facts,
+    domains: Domains | None = None,
+    cases: Sequence[Mapping[str, Any]] = ({},),
+    differs: Mapping[str, str] | None = None,
+) -> Callable[[ElementFormula[P]], Elementwise[P]]:
+    """Declare a function that acts on every element by itself."""
+
+    def declare(formula: ElementFormula[P]) -> Elementwise[P]:
+        record = Operation(
+            name=formula.__name__,
+            kind="elementwise",
+            function=formula,
+            formula=formula,
+            truth=truth,
+            torch=torch,
+            facts=facts,
+            domains=domains or {},
+            cases=cases,
+            differs=differs or {},
+        )
+        record.function = elementwise_call(formula, record)
+        return cast(Elementwise[P], record.function)
+
+    return declare
+
+
+def derivative(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[P]]:
+    """Attach f′, which takes the parameters of f."""
+    return _attach_elementwise(of, "derivative")
+
+
+def second_derivative(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[P]]:
+    """Attach f″, which takes the parameters of f."""
+    return _attach_elementwise(of, "second_derivative")
+
+
+def derivative_from_output(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[P]]:
+    """Attach f′ as a function of y = f(x), the form that keeps no input for the backward pass."""
+    return _attach_elementwise(of, "derivative_from_output")
+
+
+def _attach_elementwise(
+    of: Elementwise[P], role: str
+) -> Callable[[ElementFormula[P]], Elementwise[P]]:
+    def attach(formula: ElementFormula[P]) -> Elementwise[P]:
+        call = elementwise_call(formula, of.operation)
+        of.operation.derivatives[role] = call
+        return cast(Elementwise[P], call)
+
+    return attach
+
+
+# --- row-wise functions and losses ---------------------------------------------------------------
+
+
+class Rows(Protocol[P]):
+    """A declared row-wise function, a loss, or a derivative of one."""
+
+    operation: Operation
+    __name__: str
+
+    # mypy cannot see that the first argument of every P is a Tensor.
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(
+        self, first: np.ndarray[Any, Any], /, *args: Any, **kwargs: Any
+    ) -> np.ndarray[Any, Any]: ...
+    @overload
+    def __call__(self, first: float, /, *args: Any, **kwargs: Any) -> float: ...
+    # A ParamSpec admits no further keyword: with out= the other arguments go unchecked.
+    @overload
+    def __call__(self, first: Array, /, *args: Any, out: Array, **kwargs: Any) -> Array: ...
+
+
+def rowwise(
+    *,
+    torch: Callable[..., Tensor],
+    truth: Callable[..., Any],
+    differs: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, Tensor]], Rows[P]]:
+    """Declare a function of the vectors along ``dim``, which its formula sees as the last."""
+
+    def declare(formula: Callable[P, Tensor]) -> Rows[P]:
+        record = Operation(
+            name=formula.__name__,
+            kind="rowwise",
+            function=formula,
+            formula=formula,
+            truth=truth,
+            torch=torch,
+            domains={"x": REAL},
+            differs=differs or {},
+            coupled="dim",
+        )
+        record.function = rows_call(formula, record, "element")
+        return cast(Rows[P], record.function)
+
+    return declare
+
+
+def loss(
+    *,
+    torch: Callable[..., Tensor] | None,
+    truth: Callable[..., Any],
+    domains: Domains,
+    coupled: Literal["dim", "class"] | None = None,
+    mass: Callable[..., Tensor] | None = None,
+    truth_mass: Callable[..., Any] | None = None,
+    cases: Sequence[Mapping[str, Any]] = ({},),
+    differs: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, Tensor]], Rows[P]]:
+    """Declare a loss; its formula is the unreduced loss, and ``reduction`` is applied to that.
+
+    A coupled loss has one value per row: along ``dim``, or along the dimension of the classes.
+    ``truth`` gives the loss of every row, or the summands of it as columns.
+    ``mass`` is what each value counts for in a mean (default 1), ``truth_mass`` the same for Arb.
+    """
+
+    def declare(formula: Callable[P, Tensor]) -> Rows[P]:
+        record = Operation(
+            name=formula.__name__,
+            kind="loss",
+            function=formula,
+            formula=formula,
+            truth=truth,
+            torch=torch,
+            domains=domains,
+            cases=cases,
+            differs=differs or {},
+            coupled=coupled,
+            mass=mass,
+            truth_mass=truth_mass,
+        )
+        record.function = rows_call(formula, record, "row")
+        return cast(Rows[P], record.function)
+
+    return declare
+
+
+def _attach(
+    of: Rows[...], role: str, extent: Extent = "element"
+) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    def attach(formula: Callable[Q, Tensor]) -> Rows[Q]:
+        call = rows_call(formula, of.operation, extent)
+        of.operation.derivatives[role] = call
+        return cast(Rows[Q], call)
+
+    return attach
+
+
+def jacobian(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach the matrix ∂f_i/∂x_j of every row, as the last two dimensions of the result."""
+    return _attach(of, "jacobian", "square")
+
+
+def jacobian_diagonal(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach ∂f_i/∂x_i of every row."""
+    return _attach(of, "jacobian_diagonal")
+
+
+def jacobian_from_output(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach the Jacobian as a function of y = f(x)."""
+    return _attach(of, "jacobian_from_output", "square")
+
+
+def vjp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach Jᵀg, what a backward pass computes."""
+    return _attach(of, "vjp")
+
+
+def jvp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach Jt, what forward mode computes."""
+    return _attach(of, "jvp")
+
+
+def hvp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach the derivative, along ``tangent``, of the vector-Jacobian product or the gradient."""
+    return _attach(of, "hvp")
+
+
+def gradient(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach the derivative of the unreduced loss with respect to the argument ``wrt``."""
+    return _attach(of, "gradient")
+
+
+def hessian_diagonal(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
+    """Attach the diagonal of the second derivative; of the diagonal, not a bound on it."""
+    return _attach(of, "hessian_diagonal")

@@ -1,0 +1,58 @@
+"""Floating-point building blocks that keep what an ordinary operation rounds away.
+
+The formulas use them where float64 alone would lose digits that a user can see: in the exponent of
+a tail, and in a sum whose rounded value lies exactly between two bfloat16 numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_SPLIT = 2.0**27 + 1
+
+
+def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    """A + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
+    s = torch.as_tensor(a + b)
+    bb = s - a
+    return s, (a - (s - bb)) + (b - bb)
+
+
+def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    """a·b as a rounded product and its exact error (Dekker 1971), for |a|, |b| < 2⁹⁹⁶."""
+    p = torch.as_tensor(a * b)
+    a_high, b_high = _high_half(a), _high_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return p, torch.as_tensor(error)
+
+
+def _high_half(a: Tensor | float) -> Tensor | float:
+    c = _SPLIT * a
+    return c - (c - a)
+
+
+def add_to_odd(a: Tensor, b: Tensor) -> Tensor:
+    """A + b rounded to odd: a term too small to be seen still decides a later rounding.
+
+    An inexact sum with an even last bit moves to its neighbour on the side of the error, so that it
+    never lands on a midpoint between two shorter floats (Boldo and Melquiond 2008).
+    """
+    s, error = two_sum(a, b)
+    even = (s.view(torch.int64) & 1) == 0
+    neighbour = torch.nextafter(s, torch.copysign(torch.full_like(s, math.inf), error))
+    return torch.where(b == 0, a, torch.where(even & (error != 0), neighbour, s))
+
+
+def times_exp(c: Tensor | float, t: Tensor, error: Tensor | float = 0.0) -> Tensor:
+    """c·exp(t + error) for t ≤ 0 and a tiny ``error``, without underflow before the last product.
+
+    Deep in the tail exp(t) is subnormal and has lost digits that c·exp(t) would still have; there
+    exp(t + 64)·c·exp(−64) has them, and t + 64 is exact.
+    """
+    deep = t < -600
+    lift = torch.where(deep, math.exp(-64), torch.ones_like(t))
+    return torch.exp(t + 64 * deep) * (c * (1 + error)) * lift

@@ -1,0 +1,227 @@
+"""What is known of a declared function: its domain, its facts, its kinks, its record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from torch import Tensor
+
+from gradref.arrays import Extent, describe, reject
+
+Draw = Literal["real", "unit", "distribution", "log_probability", "index", "weight"]
+Kind = Literal["elementwise", "rowwise", "loss"]
+Jet = tuple[float, float, float]
+"""Value, first and second derivative at one point."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """Which values a numeric parameter may take."""
+
+    wants: str
+    low: float = -sys.float_info.max
+    high: float = sys.float_info.max
+    open_low: bool = False
+
+    def excludes(self, value: float) -> bool:
+        """Whether ``value`` lies outside."""
+        below = value <= self.low if self.open_low else value < self.low
+        return below or value > self.high
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Which values an array may hold: checked on every call, drawn from in every test.
+
+    ``extent`` says how far the array reaches: over every element of the input, over its rows
+    (a class index each) or over its classes (a weight each); ``draw`` says how tests fill it.
+    """
+
+    wants: str
+    low: float = -math.inf
+    high: float = math.inf
+    extent: Extent = "element"
+    integer: bool = False
+    broadcasts: bool = False
+    draw: Draw = "real"
+
+    def excludes(self, array: Tensor) -> Tensor:
+        """Where ``array`` lies outside; a NaN lies nowhere outside."""
+        return (array < self.low) | (array > self.high)
+
+
+REAL = Domain("real numbers")
+UNIT_INTERVAL = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="unit")
+DISTRIBUTION = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="distribution")
+LOG_PROBABILITY = Domain("log-probabilities", draw="log_probability")
+CLASS_INDEX = Domain("class indices", low=0.0, extent="row", integer=True, draw="index")
+WEIGHT = Domain("weights >= 0", low=0.0, broadcasts=True, draw="weight")
+CLASS_WEIGHT = Domain("a weight >= 0 for each class", low=0.0, extent="class", draw="weight")
+
+ANY_NUMBER = Number("a finite number")
+NON_NEGATIVE_NUMBER = Number("a finite number >= 0", low=0.0)
+POSITIVE_NUMBER = Number("a finite number > 0", low=0.0, open_low=True)
+THRESHOLD = Number("a number", low=-math.inf, high=math.inf)
+LOGARITHM_BASE = Number("a base > 1", low=1.0, open_low=True)
+UNIT_NUMBER = Number("a number in [0, 1]", low=0.0, high=1.0)
+
+Domains = Mapping[str, Number | Domain | tuple[Domain, Domain] | Callable[..., Domain]]
+"""The domain of each argument: one; one of two, as the array's dtype picks (index or float); or a
+function of the other arguments."""
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point where f, f′ or f″ jumps: the jets on either side, and the one that is chosen."""
+
+    left: Jet
+    right: Jet
+    chosen: Jet
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an elementwise function; every field is tested, also a ``False``.
+
+    A field that depends on the parameters is a function of them: ``limits=lambda alpha: ...``.
+    """
+
+    limits: Any
+    codomain: Any
+    lipschitz: Any
+    kinks: Any = field(default_factory=dict)
+    zeros: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    symmetry: Literal["odd", "even"] | None = None
+    monotone: bool | Callable[..., bool] = False
+    convex: bool | Callable[..., bool] = False
+
+    def at(self, **parameters: Any) -> Facts:
+        """The facts for one setting of the parameters."""
+        values: dict[str, Any] = {
+            name: fact(**parameters) if callable(fact) else fact
+            for name, fact in vars(self).items()
+        }
+        return Facts(**values)
+
+
+@dataclass
+class Operation:
+    """One declared function: the callable, its truth, its witness, its facts, its derivatives."""
+
+    name: str
+    kind: Kind
+    function: Callable[..., Any]
+    formula: Callable[..., Tensor]
+    truth: Callable[..., Any]
+    torch: Callable[..., Tensor] | None
+    facts: Facts | None = None
+    domains: Domains = field(default_factory=dict)
+    cases: Sequence[Mapping[str, Any]] = ({},)
+    differs: Mapping[str, str] = field(default_factory=dict)
+    coupled: Literal["dim", "class"] | None = None
+    mass: Callable[..., Tensor] | None = None
+    truth_mass: Callable[..., Any] | None = None
+    derivatives: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """The formula's, without ``out``."""
+        return inspect.signature(self.formula)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Names and defaults of everything that is not a differentiable array."""
+        return {
+            name: parameter.default
+            for name, parameter in self.signature.parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arrays the operation is a function of."""
+        return tuple(name for name in self.signature.parameters if name not in self.parameters)
+
+    def array_domains(self, given: Mapping[str, Any]) -> dict[str, tuple[Domain, ...]]:
+        """What each array may hold, for the other arguments that are given."""
+        domains: dict[str, tuple[Domain, ...]] = {}
+        for name, domain in self.domains.items():
+            if isinstance(domain, tuple):
+                domains[name] = domain
+            elif isinstance(domain, Domain):
+                domains[name] = (domain,)
+            elif not isinstance(domain, Number):
+                domains[name] = (domain(**given),)
+        return domains
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """The arguments that have a gradient: the values of ``wrt``."""
+        if self.kind != "loss":
+            return ("x",)
+        return choices(inspect.unwrap(self.derivatives["gradient"]))["wrt"]
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """The reductions on offer besides ``"none"``."""
+        return tuple(r for r in choices(self.formula).get("reduction", ()) if r != "none")
+
+    @property
+    def module(self) -> str:
+        """Where the formula stands."""
+        return self.formula.__module__
+
+
+@functools.cache
+def choices(formula: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """The arguments annotated ``Literal``, and what each may be."""
+    hints = typing.get_type_hints(formula)
+    return {
+        name: typing.get_args(hint)
+        for name, hint in hints.items()
+        if typing.get_origin(hint) is Literal
+    }
+
+
+def operation(function: Callable[..., Any]) -> Operation:
+    """The record behind a declared function or behind one of its derivatives."""
+    record = getattr(function, "operation", None)
+    if not isinstance(record, Operation):
+        reject(
+            "function", describe(function), "a function declared with gradref.declare", TypeError
+        )
+    return record
+
+
+def operations(*names: str) -> list[Operation]:
+    """Every operation of the packages in the entry-point group ``gradref.operations``.
+
+    ``names`` selects operations by name, or every operation of a package by the package's name.
+    """
+    packages = sorted(entry.value for entry in entry_points(group="gradref.operations"))
+    found = [record for package in packages for record in declared(package)]
+    if not names:
+        return found
+    known = {record.name for record in found}
+    for name in names:
+        if name not in known and name not in packages:
+            reject("operation", repr(name), f"one of {', '.join(sorted(known))}")
+    return [record for record in found if {record.name, record.module.split(".")[0]} & set(names)]
+
+
+def declared(package: str) -> Iterator[Operation]:
+    """The operations among a package's public names, in the order of its source."""
+    module = import_module(package)
+    for value in vars(module).values():
+        record = getattr(value, "operation", None)
+        if isinstance(record, Operation) and record.function is value:
+            yield record

@@ -1,0 +1,66 @@
+"""Power series in ball arithmetic, where python-flint has no function or a slow one.
+
+A truth is written with these and with the methods of ``flint.arb_series``; it runs on series
+``x₀ + x₁h + x₂h²`` whose coefficients are balls, so that f, f′ and f″/2 come out proved. Constant
+terms are exact numbers, so a truth may branch on ``x[0]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _with_constant(series: Any, constant: Any) -> Any:
+    series[0] = constant
+    return series
+
+
+def expm1(x: Any) -> Any:
+    """exp(x) − 1, without the cancellation of the constant term."""
+    return _with_constant(x.exp(), x[0].expm1())
+
+
+def log1p(x: Any) -> Any:
+    """log(1 + x), without the cancellation of the constant term."""
+    return _with_constant((1 + x).log(), x[0].log1p())
+
+
+def logistic(x: Any) -> Any:
+    """1 / (1 + exp(−x)), without a huge exponential on either side."""
+    if x[0] > 0:
+        return 1 / (1 + (-x).exp())
+    e = x.exp()
+    return e / (1 + e)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), without a huge exponential on either side."""
+    return x + log1p((-x).exp()) if x[0] > 0 else log1p(x.exp())
+
+
+def tanh(x: Any) -> Any:
+    """Hyperbolic tangent, without cancellation near 0 or far from it."""
+    if x[0] < 0:
+        return -tanh(-x)
+    if x[0] > 1:
+        return 1 - 2 * logistic(-2 * x)
+    e = expm1(2 * x)
+    return e / (e + 2)
+
+
+def each(function: Callable[[Any], Any], array: Any) -> Any:
+    """``function`` of every series of an array."""
+    return np.frompyfunc(function, 1, 1)(array)
+
+
+def xlogy(x: Any, y: Any) -> Any:
+    """X log y for every pair of an array, with 0 log y = 0 where x is the constant 0."""
+    return np.frompyfunc(_xlogy, 2, 1)(x, y)
+
+
+def _xlogy(x: Any, y: Any) -> Any:
+    is_zero = x[0].is_zero() and x[1].is_zero() and x[2].is_zero()
+    return x if is_zero else x * y.log()
