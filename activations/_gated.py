@@ -1,0 +1,223 @@
+"""Gated functions: the input times a smooth step."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from math import inf, sqrt
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref import series
+from gradref.declare import derivative, elementwise, second_derivative
+from gradref.errorfree import add_to_odd, times_exp, two_product, two_sum
+from gradref.operation import Facts
+
+TINY = 2.0**-20
+"""Below it two terms of the power series of a gated function are exact in float64."""
+
+# --- silu ----------------------------------------------------------------------------------------
+
+
+@elementwise(
+    torch=F.silu,
+    truth=lambda x: x * series.logistic(x),
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        codomain=(-0.2784645427610738, inf),
+        lipschitz=1.0998393201445763,
+        zeros={1: [(-2.0, -1.0)], 2: [(-3.0, -2.0), (2.0, 3.0)]},
+    ),
+)
+def silu(x: Tensor, /) -> Tensor:
+    r"""Sigmoid linear unit, also called swish.
+
+    .. math:: \operatorname{silu}(x) = x\,\sigma(x)
+
+    Domain ℝ, codomain [−0.2785, ∞), smooth, least at −1.2785. inf gives inf, −inf gives 0, NaN
+    gives NaN. Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.silu``; Elfwing, Uchibe and Doya (2018).
+
+    >>> silu(torch.tensor([-89.0, 0.0, 2.0]))
+    tensor([-1.9824e-37,  0.0000e+00,  1.7616e+00])
+    """
+    x = x.clamp(min=-1000)  # where the value has long been −0, also at −inf
+    value = times_exp(x / (1 + torch.exp(-x.abs())), x.clamp(max=0))
+    return torch.where(x.abs() < TINY, add_to_odd(x / 2, x.square() / 4), value)
+
+
+@derivative(silu)
+def silu_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\sigma(x)\,(1 + x\,\sigma(-x))`; σ(−x) rather than 1 − σ(x), which cancels.
+
+    >>> silu_derivative(torch.tensor([-89.0, 0.0, 2.0]))
+    tensor([-1.9601e-37,  5.0000e-01,  1.0908e+00])
+    """
+    x = x.clamp(-1000, 1000)
+    e = torch.exp(-x.abs())
+    factor = 1 + x.clamp(max=0) + x.abs() * e / (1 + e)  # 1 + x σ(−x)
+    return times_exp(factor / (1 + e), x.clamp(max=0))
+
+
+@second_derivative(silu)
+def silu_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\sigma'(x)\,(2 + x\,(\sigma(-x) - \sigma(x))) = \sigma'(x)\,(2 - x\tanh(x/2))`.
+
+    >>> silu_second_derivative(torch.tensor([-17.0, 0.0, 17.0]))
+    tensor([-6.2099e-07,  5.0000e-01, -6.2099e-07])
+    """
+    a = x.abs().clamp(max=1000)
+    e = torch.exp(-a)
+    factor = 2 - a + 2 * a * e / (1 + e)  # 2 − x tanh(x/2)
+    return times_exp(factor / (1 + e * (2 + e)), -a)
+
+
+# --- gelu ----------------------------------------------------------------------------------------
+
+
+def _gelu_truth(x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        u = (x + x * x * x * 44715 / 1000000) * 2 * (2 / x[0].pi()).sqrt()
+        return x * series.logistic(u)
+    return x / 2 * (-x / type(x[0])(2).sqrt()).erfc()
+
+
+@elementwise(
+    torch=F.gelu,
+    truth=_gelu_truth,
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        codomain=lambda approximate: (-0.17, inf),
+        lipschitz=1.13,
+        zeros={1: [(-1.0, -0.5)], 2: [(-2.0, -1.0), (1.0, 2.0)]},
+    ),
+    cases=({}, {"approximate": "tanh"}),
+)
+def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    r"""Gaussian error linear unit.
+
+    .. math:: \operatorname{gelu}(x) = x\,\Phi(x)
+              = \tfrac{x}{2} \operatorname{erfc}\!\left(-\tfrac{x}{\sqrt 2}\right)
+
+    and with ``approximate="tanh"``, u(x) = √(2/π) (x + 0.044715 x³),
+
+    .. math:: \tfrac{x}{2}\,(1 + \tanh u) = x\,\sigma(2u)
+
+    Domain ℝ, codomain [−0.17, ∞), smooth. inf gives inf, −inf gives 0, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``approximate`` is neither.
+    Source: ``torch.nn.functional.gelu``; Hendrycks and Gimpel (2016).
+
+    >>> gelu(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-5.9195e-09,  0.0000e+00,  1.9545e+00])
+    """
+    t = x.clamp(-REACH, REACH)
+    if approximate == "tanh":
+        v, error = _argument(t)
+        gate = 1 / (1 + torch.exp(-v.abs()))
+        value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
+    else:
+        value = torch.where(x > TAIL, x * _cdf(t), _times_density(t * _mills(t), t))
+    tiny = add_to_odd(x / 2, x.square() * DENSITY_AT_0)
+    return torch.where(x.abs() < TINY, tiny, value)
+
+
+@derivative(gelu)
+def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    r""":math:`\Phi(x) + x\,\varphi(x)`; with tanh, v = 2u, :math:`\sigma(v)\,(1 + xv'\sigma(-v))`.
+
+    For x < 0 both terms are written as multiples of φ(x), the smaller of which would vanish in Φ.
+
+    >>> gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-3.5469e-08,  5.0000e-01,  1.0852e+00])
+    """
+    t = x.clamp(-REACH, REACH)
+    if approximate == "tanh":
+        v, error = _argument(t)
+        e = torch.exp(-v.abs())
+        gate = torch.where(v > 0, e, 1.0) / (1 + e)  # σ(−v)
+        below = torch.where(v > 0, 0.0, error)
+        return times_exp((1 + t * _slope(t) * gate) / (1 + e), v.clamp(max=0), below)
+    density = _times_density(torch.where(t > TAIL, t, t + _mills(t)), t)
+    return torch.where(t > TAIL, _cdf(t) + density, density)
+
+
+@second_derivative(gelu)
+def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    r""":math:`(2 - x^2)\,\varphi(x)`; with tanh, v = 2u,
+    :math:`\sigma'(v)\,(2v' + xv'' - xv'^2\tanh(v/2))`.
+
+    >>> gelu_second_derivative(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-2.0658e-07,  7.9788e-01, -1.0798e-01])
+    """
+    t = x.clamp(-REACH, REACH)
+    if approximate == "tanh":
+        v, error = _argument(t)
+        slope, curvature = _slope(t), t * (6 * CUBIC[0])
+        factor = 2 * slope + t * curvature - t * slope.square() * torch.tanh(v / 2)
+        e = torch.exp(-v.abs())
+        return times_exp(factor / (1 + e * (2 + e)), -v.abs(), -error * v.sign())
+    square, error = two_product(t, t)
+    return _times_density((2 - square) - error, t)
+
+
+TAIL = -37.0
+"""Left of it Φ approaches float64's underflow and is evaluated as a multiple of φ."""
+
+REACH = 50.0
+"""Beyond it φ and σ(2u) underflow in float64, and x·φ would be inf·0."""
+
+
+def _constant(expression: Decimal) -> tuple[float, float]:
+    """A constant to about 106 bits, as an unevaluated sum of two floats."""
+    return float(expression), float(expression - Decimal(float(expression)))
+
+
+with localcontext(prec=50):
+    PI = Decimal("3.14159265358979323846264338327950288419716939937511")
+    DENSITY_AT_0 = float(1 / (2 * PI).sqrt())  # φ(0)
+    HALF_ROOT = _constant(1 / Decimal(2).sqrt())
+    LINEAR = _constant(2 * (2 / PI).sqrt())  # v = 2u = LINEAR·x + CUBIC·x³
+    CUBIC = _constant(2 * (2 / PI).sqrt() * Decimal("0.044715"))
+
+
+def _cdf(x: Tensor) -> Tensor:
+    """Φ(x) = ½ erfc(−x/√2), with the rounding error of x/√2 put back to first order."""
+    z, error = two_product(x, -HALF_ROOT[0])
+    error = error - x * HALF_ROOT[1]
+    cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(float(PI))
+    return cdf
+
+
+def _mills(x: Tensor) -> Tensor:
+    """Mills' ratio Φ(x)/φ(x) for x ≤ TAIL, by its asymptotic series in 1/x²."""
+    u = x.clamp(max=TAIL).pow(-2)
+    series = torch.ones_like(u)
+    for odd in (13, 11, 9, 7, 5, 3, 1):
+        series = 1 - odd * u * series
+    return -series / x
+
+
+def _times_density(c: Tensor, x: Tensor) -> Tensor:
+    """c·φ(x), with the rounding error of x² put back into the exponent."""
+    square, error = two_product(x, x)
+    return times_exp(c * DENSITY_AT_0, -square / 2, -error / 2)
+
+
+def _argument(x: Tensor) -> tuple[Tensor, Tensor]:
+    """V = 2u in twice float64's precision: an error in v is a relative error of exp(v)."""
+    square, square_error = two_product(x, x)
+    product, product_error = two_product(square, CUBIC[0])
+    total, total_error = two_sum(product, LINEAR[0])
+    rest = total_error + product_error + square_error * CUBIC[0] + square * CUBIC[1] + LINEAR[1]
+    v, v_error = two_product(x, total)
+    return v, v_error + x * rest
+
+
+def _slope(x: Tensor) -> Tensor:
+    """v′ for v = 2u."""
+    return LINEAR[0] + 3 * CUBIC[0] * x.square()

@@ -1,0 +1,258 @@
+"""Rectifiers and their smooth relatives: linear above zero, flat or exponential below."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref import series
+from gradref.declare import derivative, elementwise, second_derivative
+from gradref.errorfree import add_to_odd, times_exp, two_product
+from gradref.operation import (
+    ANY_NUMBER,
+    NON_NEGATIVE_NUMBER,
+    POSITIVE_NUMBER,
+    THRESHOLD,
+    Facts,
+    Kink,
+)
+
+
+def _sides(x: Tensor, left: float, right: float) -> Tensor:
+    """``left`` for x ≤ 0, ``right`` for x > 0, NaN for NaN."""
+    return torch.full_like(x, left).masked_fill(x > 0, right).masked_fill(x.isnan(), nan)
+
+
+@elementwise(
+    torch=F.relu,
+    truth=lambda x: x if x[0] > 0 else 0 * x,
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        codomain=(0.0, inf),
+        lipschitz=1.0,
+        kinks={0.0: Kink((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0))},
+        monotone=True,
+        convex=True,
+    ),
+)
+def relu(x: Tensor, /) -> Tensor:
+    r"""Rectified linear unit.
+
+    .. math:: \operatorname{relu}(x) = \max(x, 0)
+
+    Domain ℝ, codomain [0, ∞). inf gives inf, −inf gives 0, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.relu``.
+
+    >>> relu(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 2.])
+    """
+    return x.clamp(min=0)
+
+
+@derivative(relu)
+def relu_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`[x > 0]`, with 0 at the kink: the subdifferential there is [0, 1], torch takes 0.
+
+    >>> relu_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 1.])
+    """
+    return _sides(x, 0.0, 1.0)
+
+
+@second_derivative(relu)
+def relu_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`0` on both sides; at the kink, where f″ does not exist, 0 as in torch.
+
+    >>> relu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 0.])
+    """
+    return _sides(x, 0.0, 0.0)
+
+
+@elementwise(
+    torch=F.leaky_relu,
+    truth=lambda x, negative_slope: x if x[0] > 0 else x * negative_slope,
+    facts=Facts(
+        limits=lambda negative_slope: {
+            -inf: (-inf, negative_slope, 0.0),
+            inf: (inf, 1.0, 0.0),
+        },
+        codomain=(-inf, inf),
+        lipschitz=1.0,
+        kinks=lambda negative_slope: {
+            0.0: Kink((0.0, negative_slope, 0.0), (0.0, 1.0, 0.0), (0.0, negative_slope, 0.0))
+        },
+        monotone=True,
+        convex=True,
+    ),
+    domains={"negative_slope": ANY_NUMBER},
+    cases=({}, {"negative_slope": 0.2}),
+)
+def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
+    r"""Leaky rectified linear unit, with the slope a below zero.
+
+    .. math:: f(x) = x \text{ for } x > 0, \quad a\,x \text{ otherwise}
+
+    Domain ℝ, codomain ℝ (for a > 0). ±inf gives ±inf, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``negative_slope`` is not finite.
+    Source: ``torch.nn.functional.leaky_relu``.
+
+    >>> leaky_relu(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([-0.0100,  0.0000,  2.0000])
+    """
+    return torch.where(x > 0, x, negative_slope * x)
+
+
+@derivative(leaky_relu)
+def leaky_relu_derivative(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
+    r""":math:`1` for x > 0, else a; at the kink, with subdifferential [a, 1], torch takes a.
+
+    >>> leaky_relu_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.0100, 0.0100, 1.0000])
+    """
+    return _sides(x, negative_slope, 1.0)
+
+
+@second_derivative(leaky_relu)
+def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
+    r""":math:`0` on both sides; at the kink, where f″ does not exist, 0 as in torch.
+
+    >>> leaky_relu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 0.])
+    """
+    return _sides(x, 0.0, 0.0)
+
+
+@elementwise(
+    torch=F.elu,
+    truth=lambda x, alpha: x if x[0] > 0 else alpha * series.expm1(x),
+    facts=Facts(
+        limits=lambda alpha: {-inf: (-alpha, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        codomain=lambda alpha: (-alpha, inf),
+        lipschitz=lambda alpha: max(1.0, alpha),
+        kinks=lambda alpha: {0.0: Kink((0.0, alpha, alpha), (0.0, 1.0, 0.0), (0.0, alpha, 0.0))},
+        monotone=True,
+        convex=lambda alpha: alpha <= 1,
+    ),
+    domains={"alpha": NON_NEGATIVE_NUMBER},
+    cases=({}, {"alpha": 1.5}),
+)
+def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r"""Exponential linear unit.
+
+    .. math:: f(x) = x \text{ for } x > 0, \quad \alpha\,(e^x - 1) \text{ otherwise}
+
+    Domain ℝ, codomain (−α, ∞). inf gives inf, −inf gives −α, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``alpha`` is negative or not finite.
+    Source: ``torch.nn.functional.elu``; Clevert, Unterthiner and Hochreiter (2016).
+
+    >>> elu(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([-0.6321,  0.0000,  2.0000])
+    """
+    series = add_to_odd(x, x.square() / 2)  # αx can lie between two bfloat16 numbers
+    below = torch.where(x.abs() < 2.0**-40, series, torch.expm1(x))
+    return torch.where(x > 0, x, alpha * below)
+
+
+@derivative(elu)
+def elu_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r""":math:`1` for x > 0, else :math:`\alpha e^x`.
+
+    At 0 it is α, the slope from the left, as in torch; for α = 1 there is no kink.
+
+    >>> elu_derivative(torch.tensor([-20.0, 0.0, 2.0]))
+    tensor([2.0612e-09, 1.0000e+00, 1.0000e+00])
+    """
+    return torch.where(x > 0, 1.0, alpha * torch.exp(x))
+
+
+@second_derivative(elu)
+def elu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r""":math:`0` for x > 0, else :math:`\alpha e^x`.
+
+    At 0, where f″ jumps from α to 0 even for α = 1, it is 0 as in torch.
+
+    >>> elu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.3679, 0.0000, 0.0000])
+    """
+    return torch.where(x >= 0, 0.0, alpha * torch.exp(x))
+
+
+@elementwise(
+    torch=lambda x, beta, threshold: (
+        F.softplus(x, beta) if threshold == inf else F.softplus(x, beta, threshold)
+    ),
+    truth=lambda x, beta, threshold: (
+        x if beta * x[0] > threshold else series.softplus(beta * x) / beta
+    ),
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        codomain=(0.0, inf),
+        lipschitz=1.0,
+        monotone=lambda beta, threshold: threshold == inf,
+        convex=lambda beta, threshold: threshold == inf,
+    ),
+    domains={"beta": POSITIVE_NUMBER, "threshold": THRESHOLD},
+    cases=({}, {"beta": 2.5}, {"threshold": 20.0}, {"beta": 50.0, "threshold": 5.0}),
+    differs={"threshold": "torch's 20 makes the float64 value jump by 2.06e-9 there; inf does not"},
+)
+def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
+    r"""Smooth approximation of relu.
+
+    .. math:: f(x) = \tfrac{1}{\beta} \log(1 + e^{\beta x})
+              = \max(x, 0) + \tfrac{1}{\beta} \log(1 + e^{-|\beta x|})
+
+    Where βx exceeds ``threshold`` it is x, which torch does from 20 on to avoid an overflow that
+    the second form does not have. Domain ℝ, codomain (0, ∞), smooth unless a threshold is given.
+    inf gives inf, −inf gives 0, NaN gives NaN. Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``beta`` is not positive and finite, or ``threshold`` is NaN.
+    Source: ``torch.nn.functional.softplus``.
+
+    >>> softplus(torch.tensor([-20.0, 0.0, 2.0]))
+    tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
+    """
+    t, error = _exponent(x, beta)
+    smooth = x.clamp(min=0) + torch.log1p(times_exp(1.0, t, error)) / beta
+    return torch.where(beta * x > threshold, x, smooth)
+
+
+@derivative(softplus)
+def softplus_derivative(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
+    r""":math:`\sigma(\beta x)`, and 1 where βx exceeds ``threshold``.
+
+    >>> softplus_derivative(torch.tensor([-20.0, 0.0, 2.0]))
+    tensor([2.0612e-09, 5.0000e-01, 8.8080e-01])
+    """
+    t, error = _exponent(x, beta)
+    e = times_exp(1.0, t, error)
+    return torch.where(beta * x > threshold, 1.0, torch.where(x > 0, 1.0, e) / (1 + e))
+
+
+@second_derivative(softplus)
+def softplus_second_derivative(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
+    r""":math:`\beta\,\sigma'(\beta x)`, and 0 where βx exceeds ``threshold``.
+
+    >>> softplus_second_derivative(torch.tensor([-20.0, 0.0, 2.0]))
+    tensor([2.0612e-09, 2.5000e-01, 1.0499e-01])
+    """
+    t, error = _exponent(x, beta)
+    e = torch.exp(t)
+    smooth = times_exp(beta / (1 + e * (2 + e)), t, error)
+    return torch.where(beta * x > threshold, 0.0, smooth)
+
+
+def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """T = −|βx| and its rounding error, which is a relative error of exp(t)."""
+    product, error = two_product(x, beta)
+    lost = torch.where(product.abs() < 1000, -error * product.sign(), 0.0)
+    return -product.abs(), lost

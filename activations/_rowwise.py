@@ -1,0 +1,224 @@
+"""Functions of a whole row: softmax and its logarithm, with their Jacobians and products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref.declare import (
+    hvp,
+    jacobian,
+    jacobian_diagonal,
+    jacobian_from_output,
+    jvp,
+    rowwise,
+    vjp,
+)
+
+_DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
+
+
+def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """X − max x, the mask of one largest element, and Σ exp(x − max x) over all the others."""
+    largest = x.argmax(dim, keepdim=True)
+    top = x.gather(dim, largest)
+    shifted = x - top
+    first = torch.zeros_like(x, dtype=torch.bool).scatter(dim, largest, True)
+    others = torch.exp(shifted).masked_fill(first, 0).sum(dim, keepdim=True)
+    return shifted, first, others + (top - top)  # an infinite row is NaN everywhere
+
+
+def _complement(x: Tensor, dim: int) -> Tensor:
+    """1 − softmax(x): a quotient of sums where the difference would cancel."""
+    shifted, first, others = _row(x, dim)
+    return torch.where(first, others, 1 + others - torch.exp(shifted)) / (1 + others)
+
+
+def _centred(v: Tensor, x: Tensor, dim: int) -> Tensor:
+    """V − Σ p v for p = softmax(x), from v's values relative to the one at the largest p."""
+    relative = v - v.gather(dim, x.argmax(dim, keepdim=True))
+    return relative - (softmax(x, dim) * relative).sum(dim, keepdim=True)
+
+
+# --- softmax -------------------------------------------------------------------------------------
+
+
+def _softmax_truth(x: Any) -> Any:
+    e = np.exp(x - x[..., :1])
+    return e / e.sum(-1, keepdims=True)
+
+
+@rowwise(torch=F.softmax, truth=_softmax_truth, differs=_DIM)
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    r"""Softmax along ``dim``: positive numbers that sum to 1.
+
+    .. math:: p_i = \frac{e^{x_i}}{\sum_j e^{x_j}}
+
+    Domain ℝⁿ, codomain (0, 1)ⁿ, smooth; adding a number to every x changes nothing. −inf gives 0;
+    a row of −inf alone, or with an inf or a NaN, gives NaN. Shape (..., n, ...), any ``dim``;
+    float64, float32, float16, bfloat16.
+
+    Raises IndexError where ``dim`` is out of range.
+    Source: ``torch.nn.functional.softmax``.
+
+    >>> softmax(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([0.0900, 0.2447, 0.6652])
+    """
+    shifted, _, others = _row(x, dim)
+    return torch.exp(shifted) / (1 + others)
+
+
+@jacobian(softmax)
+def softmax_jacobian(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial p_i / \partial x_j = p_i\,(\delta_{ij} - p_j)`, as the last two dimensions.
+
+    Symmetric, rows that sum to 0, positive on the diagonal and negative off it.
+
+    >>> softmax_jacobian(torch.tensor([0.0, 0.0]))
+    tensor([[ 0.2500, -0.2500],
+            [-0.2500,  0.2500]])
+    """
+    p = softmax(x, dim)
+    return torch.diag_embed(softmax_jacobian_diagonal(x, dim)) - _off_diagonal(p, p)
+
+
+@jacobian_diagonal(softmax)
+def softmax_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`p_i\,(1 - p_i)`, of the shape of x.
+
+    >>> softmax_jacobian_diagonal(torch.tensor([0.0, 0.0]))
+    tensor([0.2500, 0.2500])
+    """
+    return softmax(x, dim) * _complement(x, dim)
+
+
+@vjp(softmax)
+def softmax_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J^T g = p\,(g - \sum_j p_j g_j)`: the backward pass, without the Jacobian.
+
+    >>> softmax_vjp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([ 0.2500, -0.2500])
+    """
+    return softmax(x, dim) * _centred(grad_output, x, dim)
+
+
+@jvp(softmax)
+def softmax_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J t = p\,(t - \sum_j p_j t_j)`: the Jacobian is symmetric.
+
+    >>> softmax_jvp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([ 0.2500, -0.2500])
+    """
+    return softmax_vjp(x, tangent, dim)
+
+
+@hvp(softmax)
+def softmax_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial_t (J^T g) = \dot p\,(g - \sum p g) - p \sum \dot p g`, where ṗ = Jt.
+
+    >>> softmax_hvp(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([ 0.0909, -0.0909])
+    """
+    p, g = softmax(x, dim), _centred(grad_output, x, dim)
+    rate = p * _centred(tangent, x, dim)
+    return rate * g - p * (rate * g).sum(dim, keepdim=True)
+
+
+@jacobian_from_output(softmax)
+def softmax_jacobian_from_output(y: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`y_i\,(\delta_{ij} - y_j)` from the output y = softmax(x), the textbook form.
+
+    1 − y has lost what was rounded away from y: a diagonal of 0 where y rounds to 1.
+
+    >>> softmax_jacobian_from_output(torch.tensor([0.5, 0.5]))
+    tensor([[ 0.2500, -0.2500],
+            [-0.2500,  0.2500]])
+    """
+    return torch.diag_embed(y) - y.unsqueeze(-1) * y.unsqueeze(-2)
+
+
+# --- log_softmax ---------------------------------------------------------------------------------
+
+
+def _log_softmax_truth(x: Any) -> Any:
+    shifted = x - x[..., :1]
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+@rowwise(torch=F.log_softmax, truth=_log_softmax_truth, differs=_DIM)
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    r"""Logarithm of softmax along ``dim``.
+
+    .. math:: \log p_i = x_i - m - \log\Bigl(1 + \sum_{j \ne \mathrm{argmax}} e^{x_j - m}\Bigr),
+              \qquad m = \max_j x_j
+
+    Domain ℝⁿ, codomain (−∞, 0)ⁿ, smooth; adding a number to every x changes nothing. −inf gives
+    −inf; a row of −inf alone, or with an inf or a NaN, gives NaN. Shape (..., n, ...), any
+    ``dim``; float64, float32, float16, bfloat16.
+
+    Raises IndexError where ``dim`` is out of range.
+    Source: ``torch.nn.functional.log_softmax``.
+
+    >>> log_softmax(torch.tensor([0.0, -40.0], dtype=torch.float64))
+    tensor([-4.2484e-18, -4.0000e+01], dtype=torch.float64)
+    """
+    shifted, _, others = _row(x, dim)
+    return shifted - torch.log1p(others)
+
+
+@jacobian(log_softmax)
+def log_softmax_jacobian(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial \log p_i / \partial x_j = \delta_{ij} - p_j`, as the last two dimensions.
+
+    >>> log_softmax_jacobian(torch.tensor([0.0, 0.0]))
+    tensor([[ 0.5000, -0.5000],
+            [-0.5000,  0.5000]])
+    """
+    p = softmax(x, dim)
+    return torch.diag_embed(_complement(x, dim)) - _off_diagonal(torch.ones_like(p), p)
+
+
+@vjp(log_softmax)
+def log_softmax_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J^T g = g - p \sum_j g_j = g_i\,(1 - p_i) - p_i \sum_{j \ne i} g_j`.
+
+    >>> log_softmax_vjp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([ 0.5000, -0.5000])
+    """
+    _, first, _ = _row(x, dim)
+    rest = grad_output.masked_fill(first, 0).sum(dim, keepdim=True)
+    total = grad_output.sum(dim, keepdim=True)
+    backward = torch.where(first, rest, total - grad_output)  # of all other outputs
+    return grad_output * _complement(x, dim) - softmax(x, dim) * backward
+
+
+@jvp(log_softmax)
+def log_softmax_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J t = t - \sum_j p_j t_j`.
+
+    >>> log_softmax_jvp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([ 0.5000, -0.5000])
+    """
+    return _centred(tangent, x, dim)
+
+
+@hvp(log_softmax)
+def log_softmax_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial_t (J^T g) = -\dot p \sum_j g_j`, where ṗ = p (t − Σ p t).
+
+    >>> x, g = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0])
+    >>> log_softmax_hvp(x, g, g)
+    tensor([-0.2500,  0.2500])
+    """
+    return -softmax_vjp(x, tangent, dim) * grad_output.sum(dim, keepdim=True)
+
+
+def _off_diagonal(a: Tensor, b: Tensor) -> Tensor:
+    """The outer product a bᵀ of every row, with a zero diagonal."""
+    outer = a.unsqueeze(-1) * b.unsqueeze(-2)
+    eye = torch.eye(outer.shape[-1], dtype=torch.bool, device=outer.device)
+    return outer.masked_fill(eye, 0)

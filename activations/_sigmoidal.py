@@ -1,0 +1,239 @@
+"""Sigmoidal functions, and the step that they soften."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref import series
+from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
+from gradref.errorfree import add_to_odd, times_exp
+from gradref.operation import ANY_NUMBER, Facts, Kink
+
+
+@elementwise(
+    torch=lambda x, values: torch.heaviside(x, torch.full_like(x, values)),
+    truth=lambda x, values: x * 0 + (x[0] > 0),
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
+        codomain=(0.0, 1.0),
+        lipschitz=inf,
+        kinks=lambda values: {0.0: Kink((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (values, nan, nan))},
+        monotone=True,
+    ),
+    domains={"values": ANY_NUMBER},
+    cases=({}, {"values": 0.0}, {"values": 1.0}),
+    differs={"values": "torch takes a tensor and has no default; ½ is the mean of both sides"},
+)
+def heaviside(x: Tensor, /, values: float = 0.5) -> Tensor:
+    r"""Heaviside step, the threshold unit: 0 below zero, 1 above it.
+
+    .. math:: H(x) = [x > 0], \qquad H(0) = \text{values}
+
+    Domain ℝ, codomain {0, values, 1}. H jumps at 0, where it takes ``values``; ±inf gives 1 and 0,
+    NaN gives NaN. Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``values`` is not finite.
+    Source: ``torch.heaviside``; McCulloch and Pitts (1943) for the threshold unit.
+
+    >>> heaviside(torch.tensor([-2.0, 0.0, 3.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    step = torch.where(x == 0, values, (x > 0).to(x.dtype))
+    return torch.where(x.isnan(), x, step)
+
+
+@derivative(heaviside)
+def heaviside_derivative(x: Tensor, /, values: float = 0.5) -> Tensor:
+    r""":math:`H'(x) = 0` away from the jump, and NaN at 0, where H has no derivative.
+
+    >>> heaviside_derivative(torch.tensor([-2.0, 0.0, 3.0]))
+    tensor([0., nan, 0.])
+    """
+    return torch.where((x == 0) | x.isnan(), nan, 0.0)
+
+
+@second_derivative(heaviside)
+def heaviside_second_derivative(x: Tensor, /, values: float = 0.5) -> Tensor:
+    r""":math:`H''(x) = 0` away from the jump, and NaN at 0.
+
+    >>> heaviside_second_derivative(torch.tensor([-2.0, 0.0, 3.0]))
+    tensor([0., nan, 0.])
+    """
+    return heaviside_derivative(x, values)
+
+
+@elementwise(
+    torch=torch.sigmoid,
+    truth=series.logistic,
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
+        codomain=(0.0, 1.0),
+        lipschitz=0.25,
+        symmetry="odd",
+        monotone=True,
+    ),
+)
+def sigmoid(x: Tensor, /) -> Tensor:
+    r"""Logistic sigmoid, evaluated so that neither tail overflows.
+
+    .. math:: \sigma(x) = \frac{1}{1 + e^{-x}} = \frac{e^{\min(x, 0)}}{1 + e^{-|x|}}
+
+    Domain ℝ, codomain (0, 1), smooth. σ(−x) = 1 − σ(x). ±inf gives 1 and 0, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.sigmoid``.
+
+    >>> sigmoid(torch.tensor([-100.0, 0.0, 2.0]))
+    tensor([3.7835e-44, 5.0000e-01, 8.8080e-01])
+    """
+    return torch.exp(x.clamp(max=0)) / (1 + torch.exp(-x.abs()))
+
+
+@derivative(sigmoid)
+def sigmoid_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\sigma'(x) = \sigma(x)\,\sigma(-x) = e^{-|x|} / (1 + e^{-|x|})^2`.
+
+    σ(−x) rather than 1 − σ(x), which cancels for large x: in float32 it is 0 from x = 16.64 on.
+
+    >>> sigmoid_derivative(torch.tensor([0.0, 17.0]))
+    tensor([2.5000e-01, 4.1399e-08])
+    """
+    e = torch.exp(-x.abs())
+    return e / (1 + e * (2 + e))
+
+
+@second_derivative(sigmoid)
+def sigmoid_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\sigma''(x) = \sigma'(x)\,(\sigma(-x) - \sigma(x)) = -\sigma'(x) \tanh(x/2)`.
+
+    Near 0 it is −x/8 + x³/24, where −x/8 can lie between two bfloat16 numbers.
+
+    >>> sigmoid_second_derivative(torch.tensor([-1.0, 0.0, 17.0]))
+    tensor([ 9.0858e-02, -0.0000e+00, -4.1399e-08])
+    """
+    series = add_to_odd(-x / 8, x.pow(3) / 24)
+    return torch.where(x.abs() < 2.0**-20, series, -sigmoid_derivative(x) * torch.tanh(x / 2))
+
+
+@derivative_from_output(sigmoid)
+def sigmoid_derivative_from_output(y: Tensor, /) -> Tensor:
+    r""":math:`\sigma' = y\,(1 - y)` from the output y = σ(x), the form backpropagation keeps.
+
+    y is rounded, and 1 − y has lost what was rounded away: 0 where y rounds to 1.
+
+    >>> sigmoid_derivative_from_output(sigmoid(torch.tensor([0.0, 18.0])))
+    tensor([0.2500, 0.0000])
+    """
+    return y * (1 - y)
+
+
+@elementwise(
+    torch=F.logsigmoid,
+    truth=lambda x: -series.softplus(-x),
+    facts=Facts(
+        limits={-inf: (-inf, 1.0, 0.0), inf: (0.0, 0.0, 0.0)},
+        codomain=(-inf, 0.0),
+        lipschitz=1.0,
+        monotone=True,
+    ),
+)
+def logsigmoid(x: Tensor, /) -> Tensor:
+    r"""Logarithm of the logistic sigmoid.
+
+    .. math:: \log \sigma(x) = \min(x, 0) - \log(1 + e^{-|x|})
+
+    Domain ℝ, codomain (−∞, 0), smooth. inf gives 0, −inf gives −inf, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.logsigmoid``.
+
+    >>> logsigmoid(torch.tensor([-200.0, 0.0, 20.0]))
+    tensor([-2.0000e+02, -6.9315e-01, -2.0612e-09])
+    """
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+
+
+@derivative(logsigmoid)
+def logsigmoid_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`(\log\sigma)'(x) = \sigma(-x)`.
+
+    >>> logsigmoid_derivative(torch.tensor([0.0, 17.0]))
+    tensor([5.0000e-01, 4.1399e-08])
+    """
+    return sigmoid(-x)
+
+
+@second_derivative(logsigmoid)
+def logsigmoid_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`(\log\sigma)''(x) = -\sigma'(x)`, an even function.
+
+    >>> logsigmoid_second_derivative(torch.tensor([-17.0, 0.0, 17.0]))
+    tensor([-4.1399e-08, -2.5000e-01, -4.1399e-08])
+    """
+    return -sigmoid_derivative(x)
+
+
+@elementwise(
+    torch=torch.tanh,
+    truth=series.tanh,
+    facts=Facts(
+        limits={-inf: (-1.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
+        codomain=(-1.0, 1.0),
+        lipschitz=1.0,
+        symmetry="odd",
+        monotone=True,
+    ),
+)
+def tanh(x: Tensor, /) -> Tensor:
+    r"""Hyperbolic tangent.
+
+    .. math:: \tanh x = \frac{e^x - e^{-x}}{e^x + e^{-x}} = 2\sigma(2x) - 1
+
+    Domain ℝ, codomain (−1, 1), smooth, odd. ±inf gives ±1, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.tanh``.
+
+    >>> tanh(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.7616,  0.0000,  0.7616])
+    """
+    return torch.tanh(x)
+
+
+@derivative(tanh)
+def tanh_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\tanh'(x) = \operatorname{sech}^2 x = 4e^{-2|x|} / (1 + e^{-2|x|})^2`.
+
+    1 − tanh² cancels for large x: in float32 it is 0 from x = 9.01 on.
+
+    >>> tanh_derivative(torch.tensor([0.0, 10.0]))
+    tensor([1.0000e+00, 8.2446e-09])
+    """
+    e = torch.exp(-2 * x.abs())
+    return times_exp(4 / (1 + e * (2 + e)), -2 * x.abs())
+
+
+@second_derivative(tanh)
+def tanh_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\tanh''(x) = -2 \tanh x \operatorname{sech}^2 x`.
+
+    >>> tanh_second_derivative(torch.tensor([0.0, 1.0]))
+    tensor([-0.0000, -0.6397])
+    """
+    return -2 * torch.tanh(x) * tanh_derivative(x)
+
+
+@derivative_from_output(tanh)
+def tanh_derivative_from_output(y: Tensor, /) -> Tensor:
+    r""":math:`\tanh' = 1 - y^2` from the output y = tanh x, the form backpropagation keeps.
+
+    y is rounded, and 1 − y² has lost what was rounded away: 0 where y rounds to 1.
+
+    >>> tanh_derivative_from_output(tanh(torch.tensor([0.0, 10.0])))
+    tensor([1., 0.])
+    """
+    return (1 - y) * (1 + y)
