@@ -1,0 +1,429 @@
+"""Information measures of probability distributions, and torch's pointwise divergence.
+
+The body of a measure is its value for every row (or element), that of a gradient its derivative,
+and the outcomes are the last dimension; ``grad_output``, ``reduction`` and ``dim`` are applied by
+the decorators (gradref.calls).
+"""
+
+from __future__ import annotations
+
+from math import e, log
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref import series
+from gradref.declare import gradient, hessian_diagonal, hvp, loss
+from gradref.operation import DISTRIBUTION, LOG_PROBABILITY, LOGARITHM_BASE, Domain, Number
+
+Reduction = Literal["none", "batchmean", "sum", "mean"]
+Argument = Literal["input", "target"]
+Distribution = Literal["p", "q"]
+_PAIR: dict[str, Domain | Number] = {"p": DISTRIBUTION, "q": DISTRIBUTION, "base": LOGARITHM_BASE}
+_BASES: tuple[dict[str, float], ...] = ({}, {"base": 2.0})
+
+
+def _in_base(nats: Any, base: Any) -> Any:
+    return nats if float(base) == e else nats / base.log()
+
+
+# --- entropy -------------------------------------------------------------------------------------
+
+
+@loss(
+    torch=lambda p, dim, base: torch.special.entr(p).sum(dim) / log(base),
+    truth=lambda p, base: _in_base(-series.xlogy(p, p), base),
+    domains={"p": DISTRIBUTION, "base": LOGARITHM_BASE},
+    coupled="dim",
+    cases=_BASES,
+)
+def entropy(p: Tensor, dim: int = -1, base: float = e) -> Tensor:
+    r"""Shannon entropy of the distributions along ``dim``; in bits for ``base=2``.
+
+    .. math:: H(P) = -\sum_i p_i \log p_i, \qquad 0 \log 0 = 0
+
+    Domain [0, 1]ⁿ (that p sums to 1 is not checked), codomain [0, log n], concave. Shape
+    (..., n, ...), the result is without ``dim``. float64, float32, float16, bfloat16.
+
+    Raises ValueError for numbers outside [0, 1] or a base ≤ 1, IndexError for ``dim`` out of range.
+    Source: Shannon (1948); ``torch.special.entr``.
+
+    >>> entropy(torch.tensor([0.5, 0.25, 0.25]), base=2)
+    tensor(1.5000)
+    """
+    return -torch.xlogy(p, p).sum(dim) / log(base)
+
+
+@gradient(entropy)
+def entropy_gradient(
+    p: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Literal["p"] = "p",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial H / \partial p_i = -(\log p_i + 1)`; inf at 0.
+
+    >>> entropy_gradient(torch.tensor([0.5, 0.5]))
+    tensor([-0.3069, -0.3069])
+    """
+    return -(torch.log(p) + 1) / log(base)
+
+
+@hvp(entropy)
+def entropy_hvp(
+    p: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Literal["p"] = "p",
+    along: Literal["p"] = "p",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`-v_i / p_i`: the Hessian is diagonal.
+
+    >>> entropy_hvp(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
+    tensor([-2., -0.])
+    """
+    return -tangent / p / log(base)
+
+
+@hessian_diagonal(entropy)
+def entropy_hessian_diagonal(
+    p: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Literal["p"] = "p",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`-1 / p_i`.
+
+    >>> entropy_hessian_diagonal(torch.tensor([0.5, 0.5]))
+    tensor([-2., -2.])
+    """
+    return -1 / p / log(base)
+
+
+# --- cross entropy of two distributions ----------------------------------------------------------
+
+
+@loss(
+    torch=lambda p, q, dim, base: -torch.xlogy(p, q).sum(dim) / log(base),
+    truth=lambda p, q, base: _in_base(-series.xlogy(p, q), base),
+    domains=_PAIR,
+    coupled="dim",
+    cases=_BASES,
+)
+def distribution_cross_entropy(p: Tensor, q: Tensor, dim: int = -1, base: float = e) -> Tensor:
+    r"""Cross entropy of two distributions along ``dim``; in bits for ``base=2``.
+
+    .. math:: H(P, Q) = -\sum_i p_i \log q_i = H(P) + D(P \Vert Q), \qquad 0 \log 0 = 0
+
+    Domain [0, 1]ⁿ for both (that they sum to 1 is not checked), codomain [0, ∞]; inf where q = 0
+    and p > 0. One shape (..., n, ...), the result is without ``dim``. float64, float32, float16,
+    bfloat16. For logits and class indices see ``cross_entropy``.
+
+    Raises ValueError for numbers outside [0, 1], two shapes or a base ≤ 1, IndexError for ``dim``
+    out of range. Source: Cover and Thomas, Elements of Information Theory (2006).
+
+    >>> distribution_cross_entropy(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]), base=2)
+    tensor(1.2075)
+    """
+    return -torch.xlogy(p, q).sum(dim) / log(base)
+
+
+@gradient(distribution_cross_entropy)
+def distribution_cross_entropy_gradient(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial H / \partial q_i = -p_i / q_i`,
+    :math:`\partial H / \partial p_i = -\log q_i`.
+
+    >>> distribution_cross_entropy_gradient(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
+    tensor([-2.0000, -0.6667])
+    """
+    return (-torch.log(q) if wrt == "p" else -_ratio(p, q)) / log(base)
+
+
+@hvp(distribution_cross_entropy)
+def distribution_cross_entropy_hvp(
+    p: Tensor,
+    q: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    along: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`p_i v_i / q_i^2` in q, 0 in p, and :math:`-v_i / q_i` for the mixed derivative.
+
+    >>> p, q, v = torch.tensor([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+    >>> distribution_cross_entropy_hvp(p, q, v)
+    tensor([8., 0.])
+    """
+    if wrt == along == "p":
+        return torch.zeros_like(tangent)
+    curvature = _curvature(p, q) if wrt == along else -1 / q
+    return curvature * tangent / log(base)
+
+
+@hessian_diagonal(distribution_cross_entropy)
+def distribution_cross_entropy_hessian_diagonal(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`p_i / q_i^2` in q, 0 in p.
+
+    >>> distribution_cross_entropy_hessian_diagonal(torch.tensor([0.5]), torch.tensor([0.25]))
+    tensor([8.])
+    """
+    return torch.zeros_like(p) if wrt == "p" else _curvature(p, q) / log(base)
+
+
+# --- Kullback-Leibler divergence -----------------------------------------------------------------
+
+
+@loss(
+    torch=lambda p, q, dim, base: (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(dim) / log(base),
+    truth=lambda p, q, base: _in_base(series.xlogy(p, p) - series.xlogy(p, q), base),
+    domains=_PAIR,
+    coupled="dim",
+    cases=_BASES,
+)
+def kl_divergence(p: Tensor, q: Tensor, dim: int = -1, base: float = e) -> Tensor:
+    r"""Kullback-Leibler divergence of two distributions along ``dim``; in bits for ``base=2``.
+
+    .. math:: D(P \Vert Q) = \sum_i p_i \log \frac{p_i}{q_i} = H(P, Q) - H(P),
+              \qquad 0 \log \tfrac{0}{q} = 0
+
+    Domain [0, 1]ⁿ for both (that they sum to 1 is not checked; if they do, D ≥ 0, and 0 only for
+    P = Q); inf where q = 0 and p > 0. One shape (..., n, ...), the result is without ``dim``.
+    float64, float32, float16, bfloat16. It is not symmetric. For log-probabilities see ``kl_div``.
+
+    Raises ValueError for numbers outside [0, 1], two shapes or a base ≤ 1, IndexError for ``dim``
+    out of range. Source: Kullback and Leibler (1951).
+
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+    >>> kl_divergence(p, q, base=2), kl_divergence(q, p, base=2)
+    (tensor(0.2075), tensor(0.1887))
+    """
+    return torch.where(p == 0, 0.0, p * _log_ratio(p, q)).sum(dim) / log(base)
+
+
+@gradient(kl_divergence)
+def kl_divergence_gradient(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial D / \partial q_i = -p_i / q_i`,
+    :math:`\partial D / \partial p_i = \log(p_i / q_i) + 1`.
+
+    >>> kl_divergence_gradient(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
+    tensor([-2.0000, -0.6667])
+    """
+    return (_log_ratio(p, q) + 1 if wrt == "p" else -_ratio(p, q)) / log(base)
+
+
+@hvp(kl_divergence)
+def kl_divergence_hvp(
+    p: Tensor,
+    q: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    along: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`p_i v_i / q_i^2` in q, :math:`v_i / p_i` in p, :math:`-v_i / q_i` mixed.
+
+    >>> p, q, v = torch.tensor([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+    >>> kl_divergence_hvp(p, q, v)
+    tensor([8., 0.])
+    """
+    if wrt == along:
+        return _kl_curvature(p, q, wrt) * tangent / log(base)
+    return -tangent / q / log(base)
+
+
+@hessian_diagonal(kl_divergence)
+def kl_divergence_hessian_diagonal(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`p_i / q_i^2` in q, :math:`1 / p_i` in p.
+
+    >>> kl_divergence_hessian_diagonal(torch.tensor([0.5]), torch.tensor([0.25]))
+    tensor([8.])
+    """
+    return _kl_curvature(p, q, wrt) / log(base)
+
+
+def _kl_curvature(p: Tensor, q: Tensor, wrt: str) -> Tensor:
+    return 1 / p if wrt == "p" else _curvature(p, q)
+
+
+def _ratio(p: Tensor, q: Tensor) -> Tensor:
+    """p/q, with 0/q = 0 also at q = 0."""
+    return torch.where(p == 0, 0.0, p / q)
+
+
+def _curvature(p: Tensor, q: Tensor) -> Tensor:
+    """p/q², with 0 for p = 0."""
+    return torch.where(p == 0, 0.0, p / q / q)
+
+
+def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
+    """log(p/q): exact difference near 1, two logarithms where the quotient overflows."""
+    ratio = p / q
+    apart = torch.where(ratio.isinf() | (ratio == 0), torch.log(p) - torch.log(q), torch.log(ratio))
+    return torch.where((p - q).abs() <= q / 2, torch.log1p((p - q) / q), apart)
+
+
+# --- torch's pointwise divergence ----------------------------------------------------------------
+
+
+def _kl_div_truth(input: Any, target: Any, log_target: bool) -> Any:
+    if log_target:
+        weight = np.exp(target)
+        return np.stack([weight * target, -weight * input], axis=-1)
+    return np.stack([series.xlogy(target, target), -target * input], axis=-1)
+
+
+@loss(
+    torch=F.kl_div,
+    truth=_kl_div_truth,
+    domains={
+        "input": LOG_PROBABILITY,
+        "target": lambda log_target, **_: LOG_PROBABILITY if log_target else DISTRIBUTION,
+    },
+    cases=({}, {"log_target": True}),
+)
+def kl_div(
+    input: Tensor, target: Tensor, reduction: Reduction = "mean", log_target: bool = False
+) -> Tensor:
+    r"""Pointwise Kullback-Leibler divergence of log-probabilities x from probabilities t.
+
+    .. math:: \ell = t\,(\log t - x), \qquad \text{or } e^t\,(t - x)
+              \text{ with } \texttt{log_target}
+
+    ``reduction="batchmean"`` divides the sum by the first dimension and is the divergence of a
+    batch of distributions; ``"mean"`` divides by the number of elements. At t = 0 (or −inf) it is
+    0. One shape: nothing is broadcast. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a target outside [0, 1] without ``log_target``, or an unknown
+    reduction. Source: ``torch.nn.functional.kl_div``.
+
+    >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
+    >>> kl_div(q.log(), p, reduction="batchmean")
+    tensor(0.1438)
+    """
+    if log_target:
+        return torch.where(target == -torch.inf, 0.0, torch.exp(target) * (target - input))
+    return torch.where(target == 0, 0.0, target * (torch.log(target) - input))
+
+
+@gradient(kl_div)
+def kl_div_gradient(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    log_target: bool = False,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x = -t`,
+    :math:`\partial \ell / \partial t = \log t - x + 1`;
+    with ``log_target`` :math:`-e^t` and :math:`e^t\,(t - x + 1)`.
+
+    At t = 0 the second is −inf.
+
+    >>> kl_div_gradient(torch.zeros(2), torch.tensor([0.5, 0.5]), reduction="sum")
+    tensor([-0.5000, -0.5000])
+    """
+    if log_target:
+        slope = torch.exp(target)
+        if wrt == "input":
+            return -slope
+        return torch.where(target == -torch.inf, 0.0, slope * ((target + 1) - input))
+    return -target if wrt == "input" else torch.log(target) - input + 1
+
+
+@hvp(kl_div)
+def kl_div_hvp(
+    input: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    reduction: Reduction = "mean",
+    log_target: bool = False,
+    *,
+    wrt: Argument = "input",
+    along: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`0` in x, :math:`v / t` in t, :math:`-v` mixed; with ``log_target``
+    :math:`e^t (t - x + 2)\,v` in t and :math:`-e^t v` mixed.
+
+    >>> kl_div_hvp(torch.zeros(2), torch.tensor([0.5, 0.5]), torch.ones(2))
+    tensor([0., 0.])
+    """
+    if wrt == along:
+        return _kl_div_curvature(input, target, log_target, wrt) * tangent
+    return -torch.exp(target) * tangent if log_target else -tangent
+
+
+@hessian_diagonal(kl_div)
+def kl_div_hessian_diagonal(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    log_target: bool = False,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`0` in x; :math:`1 / t` in t, with ``log_target`` :math:`e^t (t - x + 2)`.
+
+    >>> kl_div_hessian_diagonal(torch.zeros(1), torch.tensor([0.5]), wrt="target")
+    tensor([2.])
+    """
+    return _kl_div_curvature(input, target, log_target, wrt)
+
+
+def _kl_div_curvature(input: Tensor, target: Tensor, log_target: bool, wrt: str) -> Tensor:
+    if wrt == "input":
+        return torch.zeros_like(input)
+    if log_target:
+        return torch.where(target == -torch.inf, 0.0, torch.exp(target) * ((target + 2) - input))
+    return 1 / target
