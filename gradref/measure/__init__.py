@@ -1,0 +1,1 @@
+"""Measuring: inputs to try, errors in ULP, gates, verdicts."""

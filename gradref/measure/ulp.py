@@ -1,0 +1,85 @@
+"""Errors in units in the last place of the truth, in the output format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gradref.truth.jets import Balls, Floats
+
+HISTOGRAM_EDGES = (0.5, 0.5001, 1.0, 2.0, 4.0, 16.0, 256.0, 65536.0)
+
+
+def spacing(value: Floats, dtype: torch.dtype) -> Floats:
+    """One ulp of the binade of ``value``: of the smallest one below it, of the largest above."""
+    info = torch.finfo(dtype)
+    _, exponent = np.frexp(np.abs(value))
+    _, smallest = np.frexp(info.smallest_normal)
+    _, largest = np.frexp(info.max)
+    binade = np.ldexp(1.0, np.clip(exponent, smallest, largest) - 1)
+    return np.asarray(binade * info.eps)
+
+
+def to_floats(values: torch.Tensor) -> Floats:
+    """The exact values of a tensor of any dtype, as float64."""
+    return np.asarray(values.detach().cpu().to(torch.float64).numpy())
+
+
+def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
+    """The distance of ``got`` from the truth in ulp; inf where only one is a finite number.
+
+    An overflow counts as the first power of two beyond the format, and a truth further out as just
+    there, so that rounding to infinity is an error of at most half an ulp where it is right.
+    """
+    _, exponent = np.frexp(torch.finfo(dtype).max)
+    with np.errstate(all="ignore"):
+        beyond = np.ldexp(1.0, exponent)
+        overflow = np.isinf(got) & np.isfinite(truth.high)
+        high = np.where(overflow, np.clip(truth.high, -beyond, beyond), truth.high)
+        finite = np.where(overflow, np.copysign(beyond, got), got)
+        ulp = np.abs((finite - high) - truth.low) / spacing(truth.high, dtype)
+        same = (np.isnan(got) & np.isnan(truth.high)) | (np.isinf(got) & (got == truth.high))
+        return np.where(same, 0.0, np.where(np.isnan(ulp), np.inf, ulp))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a set of errors says, and where it is worst."""
+
+    count: int
+    worst: float
+    worst_index: int
+    median: float
+    p99: float
+    correctly_rounded: float
+    histogram: tuple[int, ...]
+    wrong_nonfinite: int
+    lost_to_zero: int
+    wrong_sign: int
+
+    @classmethod
+    def of(cls, ulp: Floats, got: Floats, truth: Floats, keep: NDArray[np.bool_]) -> Errors:
+        """Summarise the errors of the points in ``keep``."""
+        index = np.flatnonzero(keep)
+        if not len(index):
+            return cls(0, 0.0, -1, 0.0, 0.0, 1.0, (0,) * (len(HISTOGRAM_EDGES) + 1), 0, 0, 0)
+        kept, values, truths = ulp[index], got[index], truth[index]
+        worst = int(np.argmax(kept))
+        bins = np.searchsorted(HISTOGRAM_EDGES, kept, side="left")
+        with np.errstate(invalid="ignore"):
+            sign = (np.sign(values) * np.sign(truths)) < 0
+        return cls(
+            count=len(index),
+            worst=float(kept[worst]),
+            worst_index=int(index[worst]),
+            median=float(np.median(kept)),
+            p99=float(np.quantile(kept, 0.99, method="higher")),
+            correctly_rounded=float(np.mean(kept <= 0.5)),
+            histogram=tuple(np.bincount(bins, minlength=len(HISTOGRAM_EDGES) + 1).tolist()),
+            wrong_nonfinite=int((np.isfinite(values) != np.isfinite(truths)).sum()),
+            lost_to_zero=int(((values == 0) & (truths != 0) & (kept > 1)).sum()),
+            wrong_sign=int(sign.sum()),
+        )

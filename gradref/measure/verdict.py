@@ -1,0 +1,203 @@
+"""What a judgement says: one row per quantity, and the findings about torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gradref.measure.ulp import Errors, errors
+from gradref.truth.jets import Balls, Floats
+
+Mask = NDArray[np.bool_]
+
+Grade = Literal["proved", "sampled (>=)"]
+
+NOTABLE_ULP = 4.0
+"""An error of torch beyond it is a finding: what float64 itself is held to."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged in one go: an operation with its parameters, at a dtype on a device."""
+
+    operation: str
+    parameters: dict[str, Any]
+    dtype: str
+    device: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch's object."""
+        return getattr(torch, self.dtype)  # type: ignore[no-any-return]  # a dtype by its name
+
+    @property
+    def label(self) -> str:
+        """The operation with what is not default, as a person writes it."""
+        if not self.parameters:
+            return self.operation
+        return (
+            f"{self.operation}({', '.join(f'{k}={_short(v)}' for k, v in self.parameters.items())})"
+        )
+
+
+def _short(value: Any) -> str:
+    wants = getattr(value, "draw", None)
+    return repr(value) if wants is None else f"<{wants}>"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where torch is furthest from the truth, with everything needed to see it oneself."""
+
+    label: str
+    quantity: str
+    dtype: str
+    device: str
+    region: str
+    ulp: float
+    count: int
+    at: dict[str, str]
+    truth: float
+    torch: float
+    ours: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """The verdict on one quantity in one region of its inputs."""
+
+    label: str
+    operation: str
+    quantity: str
+    dtype: str
+    device: str
+    region: str
+    ours: Errors
+    theirs: Errors | None
+    agreement: float | None
+    grade: Grade
+    bound: str
+    used: float
+    undecided: int
+    passed: bool
+    regions: dict[str, Errors]
+    findings: tuple[Finding, ...]
+    failure: str
+
+
+def agreement(ours: Floats, theirs: Floats) -> float:
+    """The share of results that are the same number, or NaN both."""
+    if not len(ours):
+        return 1.0
+    return float(np.mean((ours == theirs) | (np.isnan(ours) & np.isnan(theirs))))
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything known of one quantity at every point, and how to write a point down."""
+
+    case: Case
+    quantity: str
+    truth: Balls
+    ours: Floats
+    theirs: Floats | None
+    describe: Callable[[int], dict[str, str]]
+
+    def errors_of(self, which: Literal["ours", "theirs"]) -> Floats | None:
+        """The errors of either at every point."""
+        got = getattr(self, which)
+        return None if got is None else errors(got, self.truth, self.case.torch_dtype)
+
+    def row(
+        self,
+        region: str,
+        keep: Mask,
+        ulp: Floats,
+        *,
+        used: Floats,
+        bound: str,
+        grade: Grade,
+        parts: dict[str, Mask],
+    ) -> Row:
+        """The verdict on the points in ``keep``; it passes where ``used`` is nowhere above 1."""
+        undecided = keep & np.isnan(used)
+        keep = keep & ~undecided
+        ours = Errors.of(ulp, self.ours, self.truth.high, keep)
+        their_ulp = self.errors_of("theirs")
+        theirs, share = None, None
+        findings: list[Finding] = []
+        if self.theirs is not None and their_ulp is not None:
+            ordinary = keep & ~parts["special"] if "special" in parts else keep
+            theirs = Errors.of(their_ulp, self.theirs, self.truth.high, ordinary)
+            share = agreement(self.ours[keep], self.theirs[keep])
+            for name, part in parts.items():
+                findings += self._find(region or name, keep & part, their_ulp)
+        worst = int(np.argmax(np.where(keep, used, -1.0))) if keep.any() else -1
+        most = float(used[worst]) if worst >= 0 else 0.0
+        passed = most <= 1.0 and not (grade == "proved" and undecided.any())
+        return Row(
+            label=self.case.label,
+            operation=self.case.operation,
+            quantity=self.quantity,
+            dtype=self.case.dtype,
+            device=self.case.device,
+            region=region,
+            ours=ours,
+            theirs=theirs,
+            agreement=share,
+            grade=grade,
+            bound=bound,
+            used=most,
+            undecided=int(undecided.sum()),
+            passed=passed,
+            regions={
+                name: Errors.of(ulp, self.ours, self.truth.high, keep & part)
+                for name, part in parts.items()
+            },
+            findings=tuple(findings),
+            failure="" if passed else self._failure(worst, ulp, bound),
+        )
+
+    def _find(self, region: str, keep: Mask, ulp: Floats) -> list[Finding]:
+        """The finding about torch among the points in ``keep``, if there is one."""
+        assert self.theirs is not None  # only asked for where torch has a result
+        notable = keep & (ulp > NOTABLE_ULP)
+        if not notable.any():
+            return []
+        index = int(np.argmax(np.where(notable, ulp, -1.0)))
+        return [
+            Finding(
+                label=self.case.label,
+                quantity=self.quantity,
+                dtype=self.case.dtype,
+                device=self.case.device,
+                region=region,
+                ulp=float(ulp[index]),
+                count=int(notable.sum()),
+                at=self.describe(index),
+                truth=float(self.truth.high[index]),
+                torch=float(self.theirs[index]),
+                ours=float(self.ours[index]),
+            )
+        ]
+
+    def _failure(self, index: int, ulp: Floats, bound: str) -> str:
+        at = ", ".join(f"{name}={value}" for name, value in self.describe(index).items())
+        return (
+            f"{self.case.label} {self.quantity} {self.case.dtype} {self.case.device}: at {at} got "
+            f"{self.ours[index]!r}, truth {self.truth.high[index]!r}, {ulp[index]:.4g} ulp, "
+            f"bound {bound}"
+        )
+
+
+def number(value: float, dtype: torch.dtype) -> str:
+    """A value in decimal and in hex, as both a person and a test can paste it."""
+    if not np.isfinite(value):
+        return str(value)
+    digits = {torch.float64: 17, torch.float32: 9, torch.float16: 5, torch.bfloat16: 4}[dtype]
+    return f"{value:.{digits}g} ({float(value).hex()})"

@@ -1,0 +1,1 @@
+"""The truth, by Arb: a declared function in ball arithmetic, to any precision, with its bounds."""
