@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradref import series
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import add_to_odd, times_exp, two_product, two_sum
+from gradref.errorfree import sticky_sum, times_exp, two_product, two_sum
 from gradref.operation import Facts
 
 TINY = 2.0**-20
@@ -46,7 +46,7 @@ def silu(x: Tensor, /) -> Tensor:
     """
     x = x.clamp(min=-1000)  # where the value has long been −0, also at −inf
     value = times_exp(x / (1 + torch.exp(-x.abs())), x.clamp(max=0))
-    return torch.where(x.abs() < TINY, add_to_odd(x / 2, x.square() / 4), value)
+    return torch.where(x.abs() < TINY, sticky_sum(x / 2, x.square() / 4), value)
 
 
 @derivative(silu)
@@ -122,7 +122,7 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
         value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
     else:
         value = torch.where(x > TAIL, x * _cdf(t), _times_density(t * _mills(t), t))
-    tiny = add_to_odd(x / 2, x.square() * DENSITY_AT_0)
+    tiny = sticky_sum(x / 2, x.square() * DENSITY_AT_0[0])
     return torch.where(x.abs() < TINY, tiny, value)
 
 
@@ -139,9 +139,13 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
     if approximate == "tanh":
         v, error = _argument(t)
         e = torch.exp(-v.abs())
-        gate = torch.where(v > 0, e, 1.0) / (1 + e)  # σ(−v)
-        below = torch.where(v > 0, 0.0, error)
-        return times_exp((1 + t * _slope(t) * gate) / (1 + e), v.clamp(max=0), below)
+        slope, low = _even(t, 3)
+        rise, rest = two_product(t, slope)  # x v'
+        rest = torch.where(v > 0, 0.0, rest + t * low)
+        factor = 1 + rise.clamp(max=0) + (rise.abs() * e / (1 + e) + rest)  # 1 + x v' σ(−v)
+        scale, lost = two_sum(e, 1.0)
+        below = torch.where(v > 0, 0.0, error) - lost / scale
+        return times_exp(factor / scale, v.clamp(max=0), below)
     density = _times_density(torch.where(t > TAIL, t, t + _mills(t)), t)
     return torch.where(t > TAIL, _cdf(t) + density, density)
 
@@ -157,10 +161,15 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
     t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
         v, error = _argument(t)
-        slope, curvature = _slope(t), t * (6 * CUBIC[0])
-        factor = 2 * slope + t * curvature - t * slope.square() * torch.tanh(v / 2)
         e = torch.exp(-v.abs())
-        return times_exp(factor / (1 + e * (2 + e)), -v.abs(), -error * v.sign())
+        slope, low = _even(t, 3)
+        square, rest = two_product(slope, slope)
+        bend, error_of_bend = two_product(t.abs(), square)  # |x| v'²
+        rest = error_of_bend + t.abs() * (rest + 2 * slope * low)
+        factor = 2 * slope + t.square() * (6 * CUBIC[0]) - bend
+        factor = factor + (2 * bend * e / (1 + e) - rest)
+        scale, lost = two_sum(e * (2 + e), 1.0)  # (1 + e)²
+        return times_exp(factor / scale, -v.abs(), -error * v.sign() - lost / scale)
     square, error = two_product(t, t)
     return _times_density((2 - square) - error, t)
 
@@ -179,7 +188,7 @@ def _constant(expression: Decimal) -> tuple[float, float]:
 
 with localcontext(prec=50):
     PI = Decimal("3.14159265358979323846264338327950288419716939937511")
-    DENSITY_AT_0 = float(1 / (2 * PI).sqrt())  # φ(0)
+    DENSITY_AT_0 = _constant(1 / (2 * PI).sqrt())  # φ(0)
     HALF_ROOT = _constant(1 / Decimal(2).sqrt())
     LINEAR = _constant(2 * (2 / PI).sqrt())  # v = 2u = LINEAR·x + CUBIC·x³
     CUBIC = _constant(2 * (2 / PI).sqrt() * Decimal("0.044715"))
@@ -203,21 +212,25 @@ def _mills(x: Tensor) -> Tensor:
 
 
 def _times_density(c: Tensor, x: Tensor) -> Tensor:
-    """c·φ(x), with the rounding error of x² put back into the exponent."""
+    """c·φ(x), with the rounding errors of x², of φ(0) and of c·φ(0) put back."""
     square, error = two_product(x, x)
-    return times_exp(c * DENSITY_AT_0, -square / 2, -error / 2)
+    scale, rest = two_product(c, DENSITY_AT_0[0])
+    lost = torch.where(scale == 0, 0.0, rest / scale) + DENSITY_AT_0[1] / DENSITY_AT_0[0]
+    return times_exp(scale, -square / 2, lost - error / 2)
+
+
+def _even(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """LINEAR + factor·CUBIC·x² in twice float64's precision: v/x for 1, v′ for 3."""
+    cubic = factor * CUBIC[0]
+    square, square_error = two_product(x, x)
+    product, product_error = two_product(square, cubic)
+    total, total_error = two_sum(product, LINEAR[0])
+    rest = product_error + square_error * cubic + square * (factor * CUBIC[1]) + LINEAR[1]
+    return total, total_error + rest
 
 
 def _argument(x: Tensor) -> tuple[Tensor, Tensor]:
     """V = 2u in twice float64's precision: an error in v is a relative error of exp(v)."""
-    square, square_error = two_product(x, x)
-    product, product_error = two_product(square, CUBIC[0])
-    total, total_error = two_sum(product, LINEAR[0])
-    rest = total_error + product_error + square_error * CUBIC[0] + square * CUBIC[1] + LINEAR[1]
-    v, v_error = two_product(x, total)
-    return v, v_error + x * rest
-
-
-def _slope(x: Tensor) -> Tensor:
-    """v′ for v = 2u."""
-    return LINEAR[0] + 3 * CUBIC[0] * x.square()
+    high, low = _even(x, 1)
+    v, error = two_product(x, high)
+    return v, error + x * low

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradref import series
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import add_to_odd, times_exp, two_product
+from gradref.errorfree import sticky_sum, times_exp, two_product
 from gradref.operation import (
     ANY_NUMBER,
     NON_NEGATIVE_NUMBER,
@@ -107,7 +107,8 @@ def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
     >>> leaky_relu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-0.0100,  0.0000,  2.0000])
     """
-    return torch.where(x > 0, x, negative_slope * x)
+    below = sticky_sum(*two_product(x, negative_slope))
+    return torch.where(x > 0, x, below)
 
 
 @derivative(leaky_relu)
@@ -158,7 +159,7 @@ def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> elu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-0.6321,  0.0000,  2.0000])
     """
-    series = add_to_odd(x, x.square() / 2)  # αx can lie between two bfloat16 numbers
+    series = sticky_sum(x, x.square() / 2)  # αx can lie between two bfloat16 numbers
     below = torch.where(x.abs() < 2.0**-40, series, torch.expm1(x))
     return torch.where(x > 0, x, alpha * below)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradref import series
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.errorfree import add_to_odd, times_exp
+from gradref.errorfree import sticky_sum, times_exp
 from gradref.operation import ANY_NUMBER, Facts, Kink
 
 
@@ -53,7 +53,7 @@ def heaviside_derivative(x: Tensor, /, values: float = 0.5) -> Tensor:
     >>> heaviside_derivative(torch.tensor([-2.0, 0.0, 3.0]))
     tensor([0., nan, 0.])
     """
-    return torch.where((x == 0) | x.isnan(), nan, 0.0)
+    return torch.zeros_like(x).masked_fill((x == 0) | x.isnan(), nan)
 
 
 @second_derivative(heaviside)
@@ -115,7 +115,7 @@ def sigmoid_second_derivative(x: Tensor, /) -> Tensor:
     >>> sigmoid_second_derivative(torch.tensor([-1.0, 0.0, 17.0]))
     tensor([ 9.0858e-02, -0.0000e+00, -4.1399e-08])
     """
-    series = add_to_odd(-x / 8, x.pow(3) / 24)
+    series = sticky_sum(-x / 8, x.pow(3) / 24)
     return torch.where(x.abs() < 2.0**-20, series, -sigmoid_derivative(x) * torch.tanh(x / 2))
 
 

@@ -226,10 +226,10 @@ class Layout:
         return canonical.reshape(self.shape_of(extent))
 
     def blocks(self, extent: Extent) -> Iterator[tuple[slice, ...]]:
-        """Slices of the leading shape, each about ``BLOCK`` elements of a result."""
+        """Slices of the leading shape, each about ``BLOCK`` elements of a result; none for all."""
         width = self.classes**2 if extent == "square" else self.classes
         if torch.compiler.is_compiling() or math.prod(self.lead) * width <= BLOCK:
-            yield (slice(None),) * len(self.lead)
+            yield ()
             return
         budget = max(1, BLOCK // max(1, width))
         steps = [min(size, budget) for size in self.lead]
@@ -255,7 +255,9 @@ def _evaluate(
             block,
             formula(
                 **{
-                    name: widen(array if extent in ("class", "whole") else array[block])
+                    name: widen(
+                        array[block] if block and extent not in ("class", "whole") else array
+                    )
                     for name, (array, extent) in canonical.items()
                 }
             ),

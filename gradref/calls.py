@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # there is no public name for it
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
@@ -23,12 +24,12 @@ from gradref.operation import REAL, Domain, Number, Operation, choices
 
 def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Callable[..., Any]:
     """The public form of an elementwise formula."""
-    signature = inspect.signature(formula)
+    signature, literals = inspect.signature(formula), choices(formula)
 
     @functools.wraps(formula)
     def call(x: Any, /, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if args or kwargs:
-            check_parameters(record, formula, bind(signature, (x, *args), kwargs))
+            check_parameters(record, literals, bind(signature, (x, *args), kwargs))
         tensor, restore = arrays.enter("x", x)
         tensor = arrays.to_float(tensor, like=x)
         if out is None and tensor.dtype is arrays.WIDE and tensor.numel() <= arrays.BLOCK:
@@ -51,13 +52,13 @@ def rows_call(
     formula: Callable[..., Tensor], record: Operation, extent: Extent
 ) -> Callable[..., Any]:
     """The public form of a row-wise formula, of an unreduced loss, or of a derivative."""
-    signature = inspect.signature(formula)
+    signature, literals = inspect.signature(formula), choices(formula)
     is_derivative_of_loss = record.kind == "loss" and extent != "row"
 
     @functools.wraps(formula)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         given = bind(signature, args, kwargs)
-        check_parameters(record, formula, given)
+        check_parameters(record, literals, given)
         entered = _Entered.enter(record, given)
         reduced = extent == "row" and entered.reduction != "none"
         shape = () if reduced else entered.layout.shape_of(extent)
@@ -89,10 +90,10 @@ def bind(
 
 
 def check_parameters(
-    record: Operation, formula: Callable[..., Any], given: Mapping[str, Any]
+    record: Operation, literals: Mapping[str, tuple[Any, ...]], given: Mapping[str, Any]
 ) -> None:
     """Reject a parameter outside its ``Literal`` or its numeric domain."""
-    for name, allowed in choices(formula).items():
+    for name, allowed in literals.items():
         if given[name] not in allowed:
             reject(name, repr(given[name]), "one of " + ", ".join(map(repr, allowed)))
     for name, domain in record.domains.items():
@@ -210,8 +211,9 @@ def _array_domains(record: Operation, given: Mapping[str, Any]) -> dict[str, tup
     if record.kind == "loss":
         backward = "row" if given.get("reduction", "none") == "none" else "whole"
     known = {
-        **record.array_domains(given),
+        "x": (REAL,),
         "y": (REAL,),
+        **record.array_domains(given),
         "tangent": (REAL,),
         "grad_output": (Domain("a real number", extent=backward),),
     }
@@ -263,9 +265,16 @@ def _checked(
         tensor = tensor.expand(shape)
     if tuple(tensor.shape) != shape:
         reject(name, f"shape {tuple(tensor.shape)}", f"shape {shape}: nothing is broadcast")
-    if not torch.compiler.is_compiling():  # a traced tensor has no values to look at
+    if not _has_no_values(tensor):
         _check_values(name, tensor, domain, layout.classes, given.get("ignore_index"))
     return tensor, domain.extent
+
+
+def _has_no_values(tensor: Tensor) -> bool:
+    """Whether torch is tracing or mapping, when nothing can depend on what a tensor holds."""
+    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter):
+        return True
+    return is_functorch_wrapped_tensor(tensor)
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

@@ -22,12 +22,12 @@ def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
-    """a·b as a rounded product and its exact error (Dekker 1971), for |a|, |b| < 2⁹⁹⁶."""
+    """a·b as a rounded product and its exact error (Dekker 1971); 0 where that overflows."""
     p = torch.as_tensor(a * b)
     a_high, b_high = _high_half(a), _high_half(b)
     a_low, b_low = a - a_high, b - b_high
     error = ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return p, torch.as_tensor(error)
+    return p, torch.as_tensor(error).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _high_half(a: Tensor | float) -> Tensor | float:
@@ -35,19 +35,19 @@ def _high_half(a: Tensor | float) -> Tensor | float:
     return c - (c - a)
 
 
-def add_to_odd(a: Tensor, b: Tensor) -> Tensor:
-    """A + b rounded to odd: a term too small to be seen still decides a later rounding.
+def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
+    """A + b, where what is rounded away still decides a later rounding to a shorter format.
 
-    An inexact sum with an even last bit moves to its neighbour on the side of the error, so that it
-    never lands on a midpoint between two shorter floats (Boldo and Melquiond 2008).
+    A sum of at most 25 bits can be a tie of such a format. If it is not exact it moves one ulp to
+    the side of its error, as a sticky bit does in hardware (Boldo and Melquiond 2008).
     """
     s, error = two_sum(a, b)
-    even = (s.view(torch.int64) & 1) == 0
+    may_tie = (s.view(torch.int64) & (2**28 - 1)) == 0
     neighbour = torch.nextafter(s, torch.copysign(torch.full_like(s, math.inf), error))
-    return torch.where(b == 0, a, torch.where(even & (error != 0), neighbour, s))
+    return torch.where(b == 0, a, torch.where(may_tie & (error != 0), neighbour, s))
 
 
-def times_exp(c: Tensor | float, t: Tensor, error: Tensor | float = 0.0) -> Tensor:
+def times_exp(c: Tensor | float, t: Tensor, error: Tensor | None = None) -> Tensor:
     """c·exp(t + error) for t ≤ 0 and a tiny ``error``, without underflow before the last product.
 
     Deep in the tail exp(t) is subnormal and has lost digits that c·exp(t) would still have; there
@@ -55,4 +55,5 @@ def times_exp(c: Tensor | float, t: Tensor, error: Tensor | float = 0.0) -> Tens
     """
     deep = t < -600
     lift = torch.where(deep, math.exp(-64), torch.ones_like(t))
-    return torch.exp(t + 64 * deep) * (c * (1 + error)) * lift
+    y, rest = two_product(torch.exp(t + 64 * deep), c)
+    return y * lift if error is None else (y + (rest + y * error)) * lift

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 import sys
@@ -113,7 +112,7 @@ class Facts:
         return Facts(**values)
 
 
-@dataclass
+@dataclass(eq=False)
 class Operation:
     """One declared function: the callable, its truth, its witness, its facts, its derivatives."""
 
@@ -181,7 +180,6 @@ class Operation:
         return self.formula.__module__
 
 
-@functools.cache
 def choices(formula: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The arguments annotated ``Literal``, and what each may be."""
     hints = typing.get_type_hints(formula)

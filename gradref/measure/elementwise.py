@@ -9,7 +9,7 @@ import torch
 
 from gradref.measure.inputs import HALVES, elementwise_inputs
 from gradref.measure.ulp import errors, spacing, to_floats
-from gradref.measure.verdict import Case, Mask, Results, Row, number
+from gradref.measure.verdict import NOTABLE_ULP, Case, Mask, Results, Row, number
 from gradref.operation import Facts, Operation
 from gradref.truth.jets import Balls, Floats, beyond_half, jets
 
@@ -27,8 +27,8 @@ NEAR = {torch.float32: 2.0**-8, torch.float64: 0.75}
 """How near, relative to the zero, float64's own error is visible in the output format."""
 
 NEAR_FLOAT32_BOUND = 1.0
-NEAR_FLOAT64_BACKWARD = 4.0
-"""Near a zero x₀ of f float64 is held to ½ ulp + 4 u \\|x₀ f′(x₀)\\|: a backward error of 4 u."""
+NEAR_BACKWARD = 6.0
+"""Near a zero of f float64 is held to ½ ulp + 6 u times the size of x f′(x) there."""
 
 SIZES = {
     "quick": {torch.float32: 1_000_000, torch.float64: 100_000},
@@ -92,6 +92,7 @@ def _judge_order(
             ~near,
             ulp,
             used=np.where(undecided, np.nan, ulp / bound),
+            notable=np.full(len(ulp), NOTABLE_ULP),
             bound=f"{bound:g} ulp",
             grade="proved" if dtype in HALVES else "sampled (>=)",
             parts=parts,
@@ -105,6 +106,7 @@ def _judge_order(
                 near,
                 ulp,
                 used=np.where(undecided, np.nan, ulp / allowed),
+                notable=NOTABLE_ULP + _backward(truth, points, dtype, zeros),
                 bound=text,
                 grade="sampled (>=)",
                 parts={"near zero": near},
@@ -126,15 +128,20 @@ def _near_bound(
     """What is promised around the isolated zeros, in ulp at every point."""
     if dtype is torch.float32:
         return np.full(len(points), NEAR_FLOAT32_BOUND), f"{NEAR_FLOAT32_BOUND:g} ulp"
-    backward = np.zeros(len(points))
+    backward = 0.5 + _backward(truth, points, dtype, zeros)
+    return np.maximum(ULP_BOUND[dtype], backward), f"{NEAR_BACKWARD:g} u |x f'(x)|"
+
+
+def _backward(truth: Balls, points: Floats, dtype: torch.dtype, zeros: list[float]) -> Floats:
+    """The error in ulp that a backward error of ``NEAR_BACKWARD`` u is, around each zero."""
+    size = np.zeros(len(points))
     for zero in zeros:
-        distance = np.where(np.isfinite(points), np.abs(points - zero), np.inf)
+        distance = np.abs(np.nan_to_num(points, nan=np.inf, posinf=np.inf) - zero)
         secant = (distance > 1e-3 * abs(zero)) & (distance < 1e-1 * abs(zero))
         slope = np.median(np.abs(truth.high[secant]) / distance[secant])
-        backward[_near(points, [zero], NEAR[dtype])] = abs(zero) * slope
+        size[_near(points, [zero], NEAR[dtype])] = abs(zero) * slope
     unit = torch.finfo(dtype).eps / 2
-    allowed = 0.5 + NEAR_FLOAT64_BACKWARD * unit * backward / spacing(truth.high, dtype)
-    return allowed, f"{NEAR_FLOAT64_BACKWARD:g} u |x f'(x)|"
+    return np.asarray(NEAR_BACKWARD * unit * size / spacing(truth.high, dtype))
 
 
 def _truth(record: Operation, facts: Facts, points: Floats, parameters: dict[str, Any]) -> Balls:

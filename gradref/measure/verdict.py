@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 Grade = Literal["proved", "sampled (>=)"]
 
 NOTABLE_ULP = 4.0
-"""An error of torch beyond it is a finding: what float64 itself is held to."""
+"""An error of torch up to it is never a finding: what float64 itself is held to."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Finding:
     """Where torch is furthest from the truth, with everything needed to see it oneself."""
 
     label: str
+    operation: str
     quantity: str
     dtype: str
     device: str
@@ -120,11 +121,15 @@ class Results:
         ulp: Floats,
         *,
         used: Floats,
+        notable: Floats,
         bound: str,
         grade: Grade,
         parts: dict[str, Mask],
     ) -> Row:
-        """The verdict on the points in ``keep``; it passes where ``used`` is nowhere above 1."""
+        """The verdict on the points in ``keep``; it passes where ``used`` is nowhere above 1.
+
+        ``notable`` is the error in ulp beyond which torch is a finding.
+        """
         undecided = keep & np.isnan(used)
         keep = keep & ~undecided
         ours = Errors.of(ulp, self.ours, self.truth.high, keep)
@@ -136,7 +141,9 @@ class Results:
             theirs = Errors.of(their_ulp, self.theirs, self.truth.high, ordinary)
             share = agreement(self.ours[keep], self.theirs[keep])
             for name, part in parts.items():
-                findings += self._find(region or name, keep & part, their_ulp)
+                findings += self._find(
+                    region or name, keep & part & (their_ulp > notable), their_ulp
+                )
         worst = int(np.argmax(np.where(keep, used, -1.0))) if keep.any() else -1
         most = float(used[worst]) if worst >= 0 else 0.0
         passed = most <= 1.0 and not (grade == "proved" and undecided.any())
@@ -163,16 +170,16 @@ class Results:
             failure="" if passed else self._failure(worst, ulp, bound),
         )
 
-    def _find(self, region: str, keep: Mask, ulp: Floats) -> list[Finding]:
-        """The finding about torch among the points in ``keep``, if there is one."""
+    def _find(self, region: str, notable: Mask, ulp: Floats) -> list[Finding]:
+        """The worst of the points at which torch's error is notable, if there is one."""
         assert self.theirs is not None  # only asked for where torch has a result
-        notable = keep & (ulp > NOTABLE_ULP)
         if not notable.any():
             return []
         index = int(np.argmax(np.where(notable, ulp, -1.0)))
         return [
             Finding(
                 label=self.case.label,
+                operation=self.case.operation,
                 quantity=self.quantity,
                 dtype=self.case.dtype,
                 device=self.case.device,

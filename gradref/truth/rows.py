@@ -101,7 +101,7 @@ def denominators(
 def to_balls(objects: Objects, invisible: arb) -> Balls:
     """Rounded to twice float64; NaN where too little is certain, ``low`` NaN where not finite.
 
-    What is known to be below ``invisible`` may have any digits.
+    What is known to be below ``invisible`` is 0.
     """
     high, low = np.empty(objects.shape), np.zeros(objects.shape)
     flat_high, flat_low = high.reshape(-1), low.reshape(-1)
@@ -110,10 +110,11 @@ def to_balls(objects: Objects, invisible: arb) -> Balls:
             ball = arb(ball)
         if not ball.is_finite():
             flat_high[i] = flat_low[i] = np.nan
-        elif ball.rel_accuracy_bits() >= GOOD_BITS or ball.is_zero() or abs(ball) < invisible:
+        elif ball.rel_accuracy_bits() >= GOOD_BITS:
             flat_high[i] = float(ball)
-            if flat_high[i]:
-                flat_low[i] = float(ball - flat_high[i])
+            flat_low[i] = float(ball - flat_high[i])
+        elif abs(ball) < invisible:
+            flat_high[i] = 0.0
         else:
             flat_high[i] = np.nan
     return Balls(high, low)

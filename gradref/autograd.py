@@ -1,0 +1,168 @@
+"""The rules of a declared function for ``torch.autograd``: value, pull back, push forward, curve.
+
+::
+
+    value(x)              backward g -> pull(g, x)                    jvp t -> push(t, x)
+    pull(g, x)  = J^T g   backward v -> push(v, x), curve(g, v, x)    jvp   -> pull, curve
+    push(t, x)  = J t     backward g -> pull(g, x), curve(g, t, x)
+    curve(g, t, x) = d/dt (J^T g)     the last: a third derivative is not declared
+
+Every rule takes the arguments of the function as they stand in its signature, so that torch sees
+every tensor.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from gradref.operation import Operation
+
+
+class _Rule(Function):
+    """What all rules share: the arguments are kept, tensors in the way that torch wants."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+        ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+
+def _kept(ctx: Any) -> list[Any]:
+    """The arguments of the forward call, in their order."""
+    tensors = iter(ctx.saved_tensors)
+    return [
+        next(tensors) if is_tensor else other
+        for is_tensor, other in zip(ctx.is_tensor, ctx.others, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Products:
+    """The declared functions of an operation, each called with the values of its arguments."""
+
+    record: Operation
+    vjp: Callable[..., Tensor]
+    jvp: Callable[..., Tensor]
+    hvp: Callable[..., Tensor]
+
+    def pull(self, wrt: str, g: Tensor, values: Sequence[Any]) -> Tensor:
+        """Jᵀg for the argument ``wrt``."""
+        more = {"wrt": wrt} if self.record.kind == "loss" else {}
+        return self.vjp(**self._named(values), grad_output=g, **more)
+
+    def push(self, along: str, t: Tensor, values: Sequence[Any]) -> Tensor:
+        """Jt for the argument ``along``."""
+        more = {"along": along} if self.record.kind == "loss" else {}
+        return self.jvp(**self._named(values), tangent=t, **more)
+
+    def curve(self, wrt: str, along: str, g: Tensor, t: Tensor, values: Sequence[Any]) -> Tensor:
+        """The derivative of Jᵀg for ``wrt`` as ``along`` moves along t."""
+        more = {"wrt": wrt, "along": along} if self.record.kind == "loss" else {}
+        return self.hvp(**self._named(values), grad_output=g, tangent=t, **more)
+
+    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.record.signature.parameters, values, strict=True))
+
+
+def value_rule(products: Products) -> type[Function]:
+    """The ``Function`` of an operation, whose derivatives are ``Function`` s in their turn."""
+    record = products.record
+    names = tuple(record.signature.parameters)
+    active = record.differentiable
+
+    def of_arguments(
+        needed: Sequence[bool], one: Callable[[str], Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        wanted = zip(names, needed, strict=True)
+        return tuple(one(name) if need and name in active else None for name, need in wanted)
+
+    def moving(tangents: Sequence[Tensor | None]) -> list[tuple[str, Tensor]]:
+        """The tangents of active arguments; torch makes up zeros for the others."""
+        pairs = zip(names, tangents, strict=True)
+        return [(n, t) for n, t in pairs if n in active and t is not None and t.is_floating_point()]
+
+    class Curve(_Rule):
+        @staticmethod
+        def forward(wrt: str, along: str, g: Tensor, t: Tensor, *values: Any) -> Tensor:
+            return products.curve(wrt, along, g, t, values)
+
+        @staticmethod
+        def backward(ctx: Any, *_: Any) -> Any:
+            raise NotImplementedError(f"{record.name} declares no third derivative")
+
+    class Push(_Rule):
+        @staticmethod
+        def forward(along: str, t: Tensor, *values: Any) -> Tensor:
+            return products.push(along, t, values)
+
+        @staticmethod
+        def backward(ctx: Any, *outputs: Tensor) -> Any:
+            (g,) = outputs
+            along, t, *values = _kept(ctx)
+            _, to_tangent, *needed = ctx.needs_input_grad
+            pulled = apply_rule(Pull, along, g, *values) if to_tangent else None
+            curved = of_arguments(
+                needed, lambda name: apply_rule(Curve, name, along, g, t, *values)
+            )
+            return None, pulled, *curved
+
+    class Pull(_Rule):
+        @staticmethod
+        def forward(wrt: str, g: Tensor, *values: Any) -> Tensor:
+            return products.pull(wrt, g, values)
+
+        @staticmethod
+        def backward(ctx: Any, *outputs: Tensor) -> Any:
+            (v,) = outputs
+            wrt, g, *values = _kept(ctx)
+            _, to_output, *needed = ctx.needs_input_grad
+            pushed = apply_rule(Push, wrt, v, *values) if to_output else None
+            curved = of_arguments(needed, lambda name: apply_rule(Curve, name, wrt, g, v, *values))
+            return None, pushed, *curved
+
+        @staticmethod
+        def jvp(ctx: Any, *inputs: Any) -> Tensor:
+            _, g_tangent, *tangents = inputs
+            wrt, g, *values = _kept(ctx)
+            curved = [apply_rule(Curve, wrt, name, g, t, *values) for name, t in moving(tangents)]
+            return functools.reduce(torch.add, curved, apply_rule(Pull, wrt, g_tangent, *values))
+
+    class Value(_Rule):
+        @staticmethod
+        def forward(*values: Any) -> Tensor:
+            result: Tensor = record.function(*values)
+            return result
+
+        @staticmethod
+        def backward(ctx: Any, *outputs: Tensor) -> Any:
+            (g,) = outputs
+            values = _kept(ctx)
+            return of_arguments(
+                ctx.needs_input_grad, lambda name: apply_rule(Pull, name, g, *values)
+            )
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+            values = _kept(ctx)
+            pushed = [apply_rule(Push, name, t, *values) for name, t in moving(tangents)]
+            return functools.reduce(torch.add, pushed)
+
+    return Value
+
+
+def apply_rule(rule: type[Function], *values: Any) -> Tensor:
+    """Call a rule on the values of its arguments."""
+    result: Tensor = rule.apply(*values)  # type: ignore[no-untyped-call]  # torch's is untyped
+    return result

@@ -1,0 +1,174 @@
+"""The command line: ``gradref verify``, ``gradref list``, ``gradref show``.
+
+torch is imported by what needs it: ``gradref --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+COULD_NOT_RUN = 3
+
+app = typer.Typer(
+    name="gradref",
+    help="Reference activations and losses with their derivatives, and the judge of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Mode(StrEnum):
+    """How much is tried."""
+
+    quick = "quick"
+    full = "full"
+
+
+class Dtype(StrEnum):
+    """What is judged in."""
+
+    float64 = "float64"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Operations, or packages of them; all by default.")
+]
+PathOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True)]
+
+
+@app.command()
+def verify(
+    operation: Names = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if any.")
+    ] = None,
+    dtype: Annotated[list[Dtype] | None, typer.Option(help="By default all four.")] = None,
+    order: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=2, help="0 values, 1 first, 2 second derivatives."),
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="quick: minutes; full: more points.")] = Mode.quick,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
+    json: PathOption = None,
+    junit: PathOption = None,
+    markdown: PathOption = None,
+) -> None:
+    """Judge ours and torch's values and derivatives against the truth, in ulp.
+
+    Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
+    """
+    from rich.console import Console
+
+    from gradref.measure.judge import DTYPES, cases, judge_all
+    from gradref.report import files, terminal
+    from gradref.report.summary import Run
+
+    console = Console()
+    records = _operations(operation)
+    devices, skipped = _devices(device)
+    chosen = [d.value for d in dtype] if dtype else list(DTYPES)
+    selected = cases(records, chosen, devices)
+    run = Run(mode.value, seed, skipped, tuple(sorted(set(order or (0, 1, 2)))))
+    try:
+        outcomes = judge_all(selected, mode.value, seed)
+        for outcome in terminal.follow(console, len(selected), outcomes):
+            run.outcomes.append(outcome)
+        run.finished = True
+    except KeyboardInterrupt:
+        console.print("[yellow]interrupted: what follows is the finished part[/]")
+    finally:
+        writers = (
+            (json, files.write_json),
+            (junit, files.write_junit),
+            (markdown, files.write_markdown),
+        )
+        for path, write in writers:
+            if path is not None:
+                write(run, path)
+    terminal.show(console, run)
+    raise typer.Exit(run.exit_code)
+
+
+@app.command("list")
+def list_operations() -> None:
+    """List the operations, with what is declared of each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("operation", "package", "kind", "derivatives", box=None)
+    for record in _operations(None):
+        package = record.module.split(".")[0]
+        table.add_row(record.name, package, record.kind, ", ".join(record.derivatives))
+    Console().print(table)
+
+
+@app.command()
+def show(
+    operation: Annotated[str, typer.Argument(help="The name of an operation.")],
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="A picture of f, f', f'' and their errors.")
+    ] = None,
+) -> None:
+    """Print what is declared of an operation: formulas, facts and the table of its kinks."""
+    from rich.console import Console
+
+    from gradref.report.declaration import show_declaration
+
+    (record,) = _operations([operation])
+    show_declaration(Console(), record)
+    if plot is not None:
+        from gradref.report.plot import plot_operation
+
+        try:
+            plot_operation(record, plot)
+        except (ImportError, ValueError) as error:
+            _give_up(str(error))
+        typer.echo(f"plotted to {plot}")
+
+
+def _operations(names: list[str] | None) -> list[Any]:
+    from gradref.operation import operations
+
+    try:
+        return operations(*(names or ()))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _devices(wanted: list[str] | None) -> tuple[list[str], dict[str, str]]:
+    """The devices to judge on, and why one is left out; one asked for has to be there."""
+    import torch
+
+    if wanted is None:
+        if torch.cuda.is_available():
+            return ["cpu", "cuda"], {}
+        return ["cpu"], {"cuda": "torch sees no CUDA device"}
+    for name in wanted:
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            _give_up(f"device {name!r}: {str(error).splitlines()[0]}")
+    return wanted, {}
+
+
+def _give_up(reason: str) -> None:
+    typer.echo(f"gradref: could not run: {reason}", err=True)
+    raise typer.Exit(COULD_NOT_RUN)
+
+
+def main() -> None:
+    """The console script; whatever is unforeseen is no verdict."""
+    try:
+        app()
+    except Exception as error:
+        print(f"gradref: could not run: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(COULD_NOT_RUN)

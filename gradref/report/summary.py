@@ -1,0 +1,149 @@
+"""A run as a whole: what was judged, on what, and the short form of its verdicts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradref.measure.judge import Outcome, order_of
+from gradref.measure.verdict import Finding, Row
+
+ORDERS = ("f", "f'", "f''")
+
+
+@dataclass
+class Run:
+    """Outcomes with what is needed to read and to repeat them."""
+
+    mode: str
+    seed: int
+    skipped: dict[str, str]
+    orders: tuple[int, ...] = (0, 1, 2)
+    outcomes: list[Outcome] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def rows(self) -> list[Row]:
+        """The verdicts of the chosen orders, by operation."""
+        rows = [row for outcome in self.outcomes for row in outcome.rows]
+        return sorted(
+            (row for row in rows if order_of(row.quantity) in self.orders),
+            key=lambda row: (row.operation, row.label, order_of(row.quantity), row.quantity),
+        )
+
+    @property
+    def failures(self) -> list[Row]:
+        """The verdicts that are against us."""
+        return [row for row in self.rows if not row.passed]
+
+    @property
+    def errors(self) -> list[Outcome]:
+        """The cases that could not run."""
+        return [outcome for outcome in self.outcomes if outcome.error]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Where torch is wrong."""
+        return [finding for row in self.rows for finding in row.findings]
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 could not run."""
+        if self.failures:
+            return 1
+        return 3 if self.errors or not self.finished or not self.rows else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "environment": environment(),
+            "mode": self.mode,
+            "seed": self.seed,
+            "finished": self.finished,
+            "exit_code": self.exit_code,
+            "skipped": self.skipped,
+            "errors": [{"case": o.case.label, "error": o.error} for o in self.errors],
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine: without them a number means nothing."""
+    names = ("gradref", "torch", "numpy", "python-flint")
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        **{name: version(name) for name in names},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda device": cuda,
+    }
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: all rows of one operation, order, dtype, device and region."""
+
+    operation: str
+    order: str
+    dtype: str
+    device: str
+    region: str
+    points: int
+    ours: float
+    theirs: float | None
+    agreement: float | None
+    grade: str
+    used: float
+    passed: bool
+
+
+def lines(rows: Iterable[Row]) -> list[Line]:
+    """The rows, with the worst of all cases and quantities of the same order in one line."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        order = ORDERS[order_of(row.quantity)]
+        key = (row.operation, order, row.dtype, row.device, row.region)
+        groups.setdefault(key, []).append(row)
+    result = []
+    for (operation, order, dtype, device, region), group in groups.items():
+        theirs = [row.theirs.worst for row in group if row.theirs is not None]
+        shares = [row.agreement for row in group if row.agreement is not None]
+        result.append(
+            Line(
+                operation,
+                order,
+                dtype,
+                device,
+                region,
+                points=sum(row.ours.count for row in group),
+                ours=max(row.ours.worst for row in group),
+                theirs=max(theirs, default=None),
+                agreement=float(np.mean(shares)) if shares else None,
+                grade=group[0].grade,
+                used=max(row.used for row in group),
+                passed=all(row.passed for row in group),
+            )
+        )
+    return result
+
+
+def main_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """For every operation, order and kind of input the finding with the largest relative error."""
+    worst: dict[tuple[str, int, bool], Finding] = {}
+    for finding in findings:
+        key = (finding.operation, order_of(finding.quantity), finding.region == "special")
+        if key not in worst or _severity(finding) > _severity(worst[key]):
+            worst[key] = finding
+    return list(worst.values())
+
+
+def _severity(finding: Finding) -> tuple[float, bool]:
+    relative = finding.ulp * torch.finfo(getattr(torch, finding.dtype)).eps
+    return min(relative, 1.0), finding.dtype == "float32"

@@ -1,0 +1,98 @@
+"""The verdicts on a terminal: a progress bar, the table, the findings, one last line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from gradref.measure.judge import Outcome
+from gradref.report.summary import Run, lines, main_findings
+from gradref.report.text import HEADER, cells, sentence, title
+
+
+@contextmanager
+def progress(console: Console, total: int) -> Iterator[Progress]:
+    """A progress bar over the cases of a run."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        bar.add_task("judging", total=total)
+        yield bar
+
+
+def follow(console: Console, total: int, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """The outcomes as they come, behind a progress bar that names the last one."""
+    with progress(console, total) as bar:
+        for outcome in outcomes:
+            label = f"{outcome.case.label} {outcome.case.dtype}"
+            bar.update(bar.task_ids[0], advance=1, description=f"{label:48.48}")
+            yield outcome
+
+
+def show(console: Console, run: Run) -> None:
+    """Everything that a run has to say."""
+    _show_table(console, run)
+    _show_findings(console, run)
+    for row in run.failures:
+        console.print(f"[bold red]FAIL[/] {escape(row.failure)}", highlight=False)
+    for outcome in run.errors:
+        case = outcome.case
+        text = f"[bold red]could not run[/] {case.label} {case.dtype}: {escape(outcome.error)}"
+        console.print(text, highlight=False)
+    for device, reason in run.skipped.items():
+        console.print(f"[yellow]skipped[/] {device}: {reason}", highlight=False)
+    console.print(_last_line(run), highlight=False)
+
+
+def _show_table(console: Console, run: Run) -> None:
+    heading = "Verdicts: worst errors in ulp, and the share of the bound that ours uses"
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    for name in HEADER:
+        right = name in ("points", "ours", "used", "torch", "same")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for name, section in itertools.groupby(lines(run.rows), key=title):
+        table.add_row(f"[bold]{name}[/]")
+        for line in section:
+            table.add_row(*cells(line), style=None if line.passed else "bold red")
+    console.print(table)
+
+
+def _show_findings(console: Console, run: Run) -> None:
+    findings = main_findings(run.findings)
+    if not findings:
+        return
+    console.print("\n[bold]Findings: where torch is wrong[/] (the worst of each order)")
+    for finding in findings:
+        console.print(f"[bold]{finding.label}[/] {finding.quantity} [cyan]{finding.dtype}[/]")
+        console.print(Padding(escape(sentence(finding)), (0, 0, 0, 4)), highlight=False)
+    console.print()
+
+
+def _last_line(run: Run) -> str:
+    points = sum(row.ours.count for row in run.rows)
+    verdicts = f"{len(run.rows)} verdicts on {points:,} points"
+    findings = f"{len(run.findings)} findings about torch"
+    state = "" if run.finished else ", [bold red]interrupted[/]"
+    if run.exit_code == 0:
+        return f"[bold green]pass[/]: {verdicts}; {findings}"
+    failed = f"{len(run.failures)} failed, {len(run.errors)} could not run"
+    return f"[bold red]not passed[/]: {verdicts}, {failed}{state}; {findings}"

@@ -1,0 +1,224 @@
+"""Derivatives of declared functions by look-up, and the same behind ``torch.autograd``.
+
+Nothing here differentiates: every transform finds what was declared beside the formula.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradref.arrays import describe, reject
+from gradref.autograd import Products, apply_rule, value_rule
+from gradref.calls import bind, rows_call
+from gradref.operation import Operation, operation
+
+AnyFunction = Callable[..., Any]
+
+# --- look-up -------------------------------------------------------------------------------------
+
+
+def derivative(function: AnyFunction) -> AnyFunction:
+    """f′ of an elementwise f, and f″ of an f′.
+
+    >>> import activations
+    >>> derivative(activations.tanh).__name__
+    'tanh_derivative'
+    """
+    record = operation(function)
+    if function is record.derivatives.get("derivative"):
+        return _declared(record, "second_derivative")
+    return _declared(record, "derivative", function)
+
+
+def second_derivative(function: AnyFunction) -> AnyFunction:
+    """f″ of an elementwise f.
+
+    >>> import activations
+    >>> second_derivative(activations.tanh).__name__
+    'tanh_second_derivative'
+    """
+    return _declared(operation(function), "second_derivative", function)
+
+
+def gradient(function: AnyFunction) -> AnyFunction:
+    """The gradient of a loss with respect to its argument ``wrt``.
+
+    >>> import losses
+    >>> gradient(losses.mse_loss).__name__
+    'mse_loss_gradient'
+    """
+    return _declared(operation(function), "gradient", function)
+
+
+def jacobian(function: AnyFunction) -> AnyFunction:
+    """The Jacobian of a row-wise function; that of an elementwise one is its derivative.
+
+    >>> import activations
+    >>> jacobian(activations.softmax).__name__
+    'softmax_jacobian'
+    """
+    return _declared(operation(function), "jacobian", function)
+
+
+def value_and_derivative(function: AnyFunction) -> Callable[..., tuple[Any, Any]]:
+    """A function with f′, or a loss with its gradient, as a pair.
+
+    >>> import activations
+    >>> value_and_derivative(activations.sigmoid)(0.0)
+    (0.5, 0.25)
+    """
+    record = operation(function)
+    slope = _declared(record, "gradient" if record.kind == "loss" else "derivative", function)
+    return lambda *args, **kwargs: (function(*args, **kwargs), slope(*args, **kwargs))
+
+
+def vjp(function: AnyFunction) -> AnyFunction:
+    """``(x, grad_output, ...)`` to Jᵀg, rounded once; of a loss its gradient.
+
+    >>> import activations
+    >>> vjp(activations.sigmoid)(0.0, 2.0)
+    0.5
+    """
+    record = _base(function)
+    if record.kind == "loss":
+        return record.derivatives["gradient"]
+    if record.kind == "rowwise":
+        return record.derivatives["vjp"]
+    return _product(record, "derivative", "grad_output")
+
+
+def jvp(function: AnyFunction) -> AnyFunction:
+    """``(x, tangent, ...)`` to Jt, rounded once; a loss also takes the argument ``along``.
+
+    >>> import activations
+    >>> jvp(activations.sigmoid)(0.0, 2.0)
+    0.5
+    """
+    record = _base(function)
+    if record.kind == "loss":
+        return _directional(record)
+    if record.kind == "rowwise":
+        return record.derivatives["jvp"]
+    return _product(record, "derivative", "tangent")
+
+
+def hvp(function: AnyFunction) -> AnyFunction:
+    """``(x, grad_output, tangent, ...)`` to the derivative of Jᵀg along t, rounded once.
+
+    >>> import activations
+    >>> hvp(activations.tanh)(0.0, 2.0, 1.0)
+    -0.0
+    """
+    record = _base(function)
+    if record.kind == "elementwise":
+        return _product(record, "second_derivative", "grad_output", "tangent")
+    return record.derivatives["hvp"]
+
+
+def _base(function: AnyFunction) -> Operation:
+    record = operation(function)
+    if function is not record.function:
+        reject("function", getattr(function, "__name__", function), f"{record.name} itself")
+    return record
+
+
+def _declared(record: Operation, role: str, function: AnyFunction | None = None) -> AnyFunction:
+    if function is not None and function is not record.function:
+        reject("function", getattr(function, "__name__", function), f"{record.name} itself")
+    if role not in record.derivatives:
+        known = ", ".join(record.derivatives)
+        reject("function", f"{record.name}, which has no {role}", f"one of its own: {known}")
+    return record.derivatives[role]
+
+
+@functools.cache
+def _product(record: Operation, role: str, *vectors: str) -> AnyFunction:
+    """A derivative of an elementwise function times vectors, evaluated wide as one formula."""
+    slope = inspect.unwrap(record.derivatives[role])
+
+    def formula(x: Tensor, **rest: Any) -> Tensor:
+        result: Tensor = functools.reduce(torch.mul, (rest.pop(name) for name in vectors))
+        product: Tensor = result * slope(x, **rest)
+        return product
+
+    return rows_call(_sign(formula, record, *vectors), record, "element")
+
+
+@functools.cache
+def _directional(record: Operation) -> AnyFunction:
+    """The derivative of a loss along ``tangent`` in the argument ``along``, reduced as the loss."""
+    slope = inspect.unwrap(record.derivatives["gradient"])
+    along = record.differentiable[0]
+
+    def formula(tangent: Tensor, along: str = along, **rest: Any) -> Tensor:
+        terms: Tensor = slope(**rest, wrt=along) * tangent
+        return terms if record.coupled is None else terms.sum(-1)
+
+    signed = _sign(formula, record, "tangent")
+    keyword = inspect.Parameter("along", inspect.Parameter.KEYWORD_ONLY, default=along)
+    signature = inspect.signature(signed)
+    parameters = [*signature.parameters.values(), keyword]
+    signed.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    return rows_call(signed, record, "row")
+
+
+def _sign(formula: AnyFunction, record: Operation, *vectors: str) -> AnyFunction:
+    """Give a composed formula the arguments of the operation, with the vectors after the arrays."""
+    parameters = list(record.signature.parameters.values())
+    arrays = [
+        p.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for p in parameters
+        if p.default is inspect.Parameter.empty
+    ]
+    extra = [arrays[0].replace(name=name) for name in vectors]
+    rest = [p for p in parameters if p.default is not inspect.Parameter.empty]
+    formula.__dict__["__signature__"] = inspect.Signature([*arrays, *extra, *rest])
+    formula.__annotations__ = dict(inspect.get_annotations(record.formula))
+    formula.__dict__["__wrapped__"] = record.formula  # whose module its annotations are read in
+    return formula
+
+
+# --- autograd ------------------------------------------------------------------------------------
+
+
+def as_autograd(function: AnyFunction) -> AnyFunction:
+    """A declared function that torch differentiates by the declared derivatives.
+
+    It takes tensors as the function does, and supports ``backward``, double backward, forward
+    mode, forward over reverse and reverse over forward, ``torch.func`` with ``vmap``, and
+    ``torch.compile(fullgraph=True)``. A third derivative is not declared and raises. While torch
+    traces or maps, values are not checked against their domain (class indices, probabilities).
+    Make it outside of what is compiled.
+
+    >>> import activations
+    >>> x = torch.tensor(0.0, requires_grad=True)
+    >>> as_autograd(activations.sigmoid)(x).backward()
+    >>> x.grad
+    tensor(0.2500)
+    """
+    record = _base(function)
+    rule = value_rule(Products(record, vjp(function), jvp(function), hvp(function)))
+
+    def apply(*values: Any) -> Tensor:
+        return apply_rule(rule, *values)
+
+    # Dynamo does not look inside, and AOTAutograd traces the rules.
+    in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
+        apply
+    )
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        given = bind(record.signature, args, kwargs)
+        for name in record.arguments:
+            if not isinstance(given[name], Tensor):
+                reject(name, describe(given[name]), "a tensor", TypeError)
+        return in_graph(*given.values())
+
+    return call
