@@ -130,7 +130,7 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r""":math:`\Phi(x) + x\,\varphi(x)`; with tanh, v = 2u, :math:`\sigma(v)\,(1 + xv'\sigma(-v))`.
 
-    For x < 0 both terms are written as multiples of φ(x), the smaller of which would vanish in Φ.
+    Left of −37, where Φ underflows, it is :math:`\varphi(x)\,(x + \Phi(x)/\varphi(x))`.
 
     >>> gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
     tensor([-3.5469e-08,  5.0000e-01,  1.0852e+00])

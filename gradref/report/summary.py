@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradref.measure.judge import Outcome, order_of
+from gradref.measure.judge import DTYPES, Outcome, order_of
 from gradref.measure.verdict import Finding, Row
 
 ORDERS = ("f", "f'", "f''")
@@ -131,7 +131,11 @@ def lines(rows: Iterable[Row]) -> list[Line]:
                 passed=all(row.passed for row in group),
             )
         )
-    return result
+    return sorted(result, key=_position)
+
+
+def _position(line: Line) -> tuple[str, str, str, int, str]:
+    return line.operation, line.device, line.order, DTYPES.index(line.dtype), line.region
 
 
 def main_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -63,17 +64,25 @@ def show(console: Console, run: Run) -> None:
     console.print(_last_line(run), highlight=False)
 
 
+WIDTHS = (15, 8, 10, 7, 4, 7, 7, 7, 7)
+"""Of the columns: everything fits a terminal of 80."""
+
+
 def _show_table(console: Console, run: Run) -> None:
-    heading = "Verdicts: worst errors in ulp, and the share of the bound that ours uses"
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
-    for name in HEADER:
-        right = name in ("points", "ours", "used", "torch", "same")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    console.print("Worst errors in ulp; used: the share of the bound that ours uses up;")
+    console.print("same: the share of torch's results that are ours; sampled: a lower bound\n")
     for name, section in itertools.groupby(lines(run.rows), key=title):
-        table.add_row(f"[bold]{name}[/]")
+        table = Table(
+            title=f"[bold]{name}[/]", title_justify="left", box=None, padding=(0, 1, 0, 0)
+        )
+        for header, width in zip(HEADER, WIDTHS, strict=True):
+            right = header in ("points", "ours", "used", "torch", "same")
+            justify: Literal["left", "right"] = "right" if right else "left"
+            table.add_column(header, justify=justify, no_wrap=True, min_width=width)
         for line in section:
             table.add_row(*cells(line), style=None if line.passed else "bold red")
-    console.print(table)
+        console.print(table)
+        console.print()
 
 
 def _show_findings(console: Console, run: Run) -> None:
