@@ -40,7 +40,8 @@ def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
         overflow = np.isinf(got) & np.isfinite(truth.high)
         high = np.where(overflow, np.clip(truth.high, -beyond, beyond), truth.high)
         finite = np.where(overflow, np.copysign(beyond, got), got)
-        ulp = np.abs((finite - high) - truth.low) / spacing(truth.high, dtype)
+        low = np.where(overflow, 0.0, truth.low)
+        ulp = np.abs((finite - high) - low) / spacing(truth.high, dtype)
         same = (np.isnan(got) & np.isnan(truth.high)) | (np.isinf(got) & (got == truth.high))
         return np.where(same, 0.0, np.where(np.isnan(ulp), np.inf, ulp))
 
