@@ -31,6 +31,7 @@ NEAR_BACKWARD = 6.0
 """Near a zero of f float64 is held to ½ ulp + 6 u times the size of x f′(x) there."""
 
 SIZES = {
+    "smoke": {torch.float32: 20_000, torch.float64: 10_000},
     "quick": {torch.float32: 1_000_000, torch.float64: 100_000},
     "full": {torch.float32: 4_000_000, torch.float64: 1_000_000},
 }

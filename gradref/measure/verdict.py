@@ -128,7 +128,8 @@ class Results:
     ) -> Row:
         """The verdict on the points in ``keep``; it passes where ``used`` is nowhere above 1.
 
-        ``notable`` is the error in ulp beyond which torch is a finding.
+        ``notable`` is the error in ulp beyond which torch is a finding; a zero, an infinity, a NaN
+        or a wrong sign for an ordinary number is one from ``NOTABLE_ULP`` on.
         """
         undecided = keep & np.isnan(used)
         keep = keep & ~undecided

@@ -1,0 +1,141 @@
+"""What every declared function promises: torch's signature, a full docstring, a declared kind."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import activations
+import losses
+from gradref.declare import elementwise
+from gradref.operation import REAL, Facts, Operation, declared, operation, operations
+
+RECORDS = operations()
+NOT_OURS = {"inplace", "size_average", "reduce", "_stacklevel", "dtype", "out"}
+"""torch's arguments that we have no use for: deprecated, private, or what ``out=`` does."""
+
+UNREADABLE = {
+    "logsigmoid": {},
+    "softplus": {"beta": 1.0, "threshold": 20.0},
+    "gelu": {"approximate": "none"},
+}
+"""Builtins of torch without a signature; from their docstrings."""
+
+
+def torch_parameters(name: str) -> dict[str, Any] | None:
+    function = getattr(F, name, None)
+    if function is None:
+        return None
+    if name in UNREADABLE:
+        return dict(UNREADABLE[name])
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.name not in NOT_OURS and p.default is not inspect.Parameter.empty
+    }
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
+def test_signature_is_torchs(record: Operation) -> None:
+    theirs = torch_parameters(record.name)
+    if theirs is None:
+        assert record.torch is not None
+        return
+    ours = record.parameters
+    assert list(ours) == list(theirs)
+    different = {name for name in ours if ours[name] != theirs[name]}
+    assert different == set(record.differs), "a difference is declared with its reason, or none"
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
+def test_derivatives_take_the_parameters_of_the_function(record: Operation) -> None:
+    added = {"wrt", "along", "grad_output"}
+    for role, function in record.derivatives.items():
+        if role.endswith("from_output"):
+            continue
+        parameters = inspect.signature(function).parameters
+        defaults = {
+            name: p.default
+            for name, p in parameters.items()
+            if p.default is not inspect.Parameter.empty and name not in added
+        }
+        assert defaults == record.parameters
+
+
+def functions() -> list[Callable[..., Any]]:
+    return [f for r in RECORDS for f in (r.function, *r.derivatives.values())]
+
+
+@pytest.mark.parametrize("function", functions(), ids=lambda f: f.__name__)
+def test_docstring(function: Callable[..., Any]) -> None:
+    text = function.__doc__ or ""
+    assert ":math:" in text or ".. math::" in text
+    assert ">>>" in text
+    record = operation(function)
+    if function is not record.function:
+        return
+    for word in ("Domain", "float64", "Source:"):
+        assert word in text, word
+    if record.domains:
+        assert "Raises" in text
+    if record.kind == "elementwise":
+        assert "NaN" in text
+        assert "inf" in text
+
+
+@pytest.mark.parametrize("package", [activations, losses])
+def test_everything_public_is_declared(package: Any) -> None:
+    for name in package.__all__:
+        record = operation(getattr(package, name))
+        known = (record.function, *record.derivatives.values())
+        assert getattr(package, name) in known
+        assert name.startswith(record.name)
+    names = {
+        f.__name__
+        for r in declared(package.__name__)
+        for f in (r.function, *r.derivatives.values())
+    }
+    assert names == set(package.__all__)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
+def test_names_say_what_a_function_is(record: Operation) -> None:
+    for role, function in record.derivatives.items():
+        assert function.__name__ == f"{record.name}_{role}"
+
+
+def test_operations_are_found_by_name_and_package() -> None:
+    assert [r.name for r in operations("gelu")] == ["gelu"]
+    assert {r.module.split(".")[0] for r in operations("losses")} == {"losses"}
+    with pytest.raises(ValueError, match="operation: got 'gleu', wants one of .*gelu"):
+        operations("gleu")
+    with pytest.raises(TypeError, match="function: got"):
+        operation(torch.sigmoid)
+
+
+def test_a_function_of_ones_own() -> None:
+    """Adding a function takes one declaration; nothing else knows its name."""
+
+    @elementwise(
+        torch=lambda x: x * x,
+        truth=lambda x: x * x,
+        facts=Facts(limits={}, codomain=(0.0, torch.inf), lipschitz=torch.inf, convex=True),
+    )
+    def square(x: torch.Tensor, /) -> torch.Tensor:
+        return x * x
+
+    assert square(3.0) == 9.0
+    assert square.operation.name == "square"
+    assert square.operation.domains.get("x", REAL) is REAL
+
+
+def test_the_readme_and_the_docstrings_have_no_todo() -> None:
+    for function in functions():
+        assert not re.search(r"TODO|FIXME|XXX", inspect.getsource(function))

@@ -1,0 +1,160 @@
+"""The metric, the inputs and the findings: what the judge is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gradref.measure.elementwise import find_zeros, torch_jets
+from gradref.measure.inputs import elementwise_inputs
+from gradref.measure.judge import judge
+from gradref.measure.ulp import Errors, errors, spacing, to_floats
+from gradref.measure.verdict import Case, Finding, number
+from gradref.operation import operations
+from gradref.truth.jets import Balls
+
+
+def balls(*high: float, low: float = 0.0) -> Balls:
+    return Balls(np.array(high), np.full(len(high), low))
+
+
+@pytest.mark.parametrize(
+    ("got", "truth", "kind", "ulp"),
+    [
+        (1.0, 1.0, torch.float32, 0.0),
+        (1.0, 1.0 + 2.0**-24, torch.float32, 0.5),
+        (1.0, 1.0 - 2.0**-25, torch.float32, 0.5),
+        (1.0 + 2.0**-7, 1.0, torch.bfloat16, 1.0),
+        (0.0, 2.0**-24, torch.float16, 1.0),
+        (0.0, 2.0**-149, torch.float32, 1.0),
+        (-0.0, 0.0, torch.float32, 0.0),
+        (2.0, 1.0, torch.float16, 1024.0),
+        (math.inf, 65519.0, torch.float16, 0.53125),
+        (math.inf, 65520.0, torch.float16, 0.5),
+        (math.inf, 1e9, torch.float16, 0.0),
+        (65504.0, 1e9, torch.float16, (1e9 - 65504) / 32),
+        (math.inf, math.inf, torch.float32, 0.0),
+        (math.nan, math.nan, torch.float32, 0.0),
+        (math.nan, 1.0, torch.float32, math.inf),
+        (1.0, math.nan, torch.float32, math.inf),
+        (1.0, math.inf, torch.float32, math.inf),
+        (math.inf, -math.inf, torch.float32, math.inf),
+    ],
+)
+def test_ulp(got: float, truth: float, kind: torch.dtype, ulp: float) -> None:
+    assert errors(np.array([got]), balls(truth), kind)[0] == ulp
+
+
+def test_low_part_counts() -> None:
+    tiny = 2.0**-54
+    error = errors(np.array([1.0]), balls(1.0, low=tiny), torch.float64)[0]
+    assert error == tiny / 2.0**-52
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+def test_spacing_is_the_distance_to_the_next_number(name: str) -> None:
+    kind = getattr(torch, name)
+    info = torch.finfo(kind)
+    for value in (1.0, 1.5, info.smallest_normal, info.smallest_normal / 4, info.max):
+        step = float(spacing(np.array([value]), kind)[0])
+        here = torch.tensor(value, dtype=kind)
+        assert float((here - step).double()) == value - step
+
+
+def test_summary() -> None:
+    got, truth = np.array([1.0, 0.0, math.nan, -1.0]), np.array([1.0, 1.0, 1.0, 1.0])
+    ulp = errors(got, balls(*truth), torch.float32)
+    summary = Errors.of(ulp, got, truth, np.ones(4, dtype=bool))
+    assert summary.count == 4
+    assert summary.worst_index == 2
+    assert summary.correctly_rounded == 0.25
+    assert (summary.wrong_nonfinite, summary.lost_to_zero, summary.wrong_sign) == (1, 1, 1)
+    assert sum(summary.histogram) == 4
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_inputs_reach_every_region(name: str, seed: int) -> None:
+    kind = getattr(torch, name)
+    for record in operations():
+        if record.kind != "elementwise" or record.facts is None:
+            continue
+        facts = record.facts.at(**record.parameters)
+        zeros = find_zeros(record, facts, record.parameters)
+        x = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
+        info = torch.finfo(kind)
+        assert np.isnan(x).any()
+        for value in (0.0, math.inf, -math.inf, info.tiny, info.max, -info.max):
+            assert (x == value).any()
+        assert ((np.abs(x) < info.smallest_normal) & (x != 0)).any()
+        for at in (*facts.kinks, *(z for roots in zeros.values() for z in roots)):
+            step = float(spacing(np.array([at]), kind)[0])
+            assert (np.abs(x - at) <= step).sum() >= 2
+        assert len(np.unique(x[np.isfinite(x)])) > 9_000
+        other = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed + 1))
+        again = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
+        assert np.array_equal(x, again, equal_nan=True)
+        assert not np.array_equal(x, other, equal_nan=True)
+
+
+def test_a_number_can_be_pasted() -> None:
+    text = number(float(np.float32(-5.9614873)), torch.float32)
+    decimal, hexadecimal = text.rstrip(")").split(" (")
+    assert np.float32(decimal) == float.fromhex(hexadecimal) == np.float32(-5.9614873)
+
+
+TRAPS: list[tuple[int, str, str, str, str]] = [
+    (1, "log_softmax", "value", "bfloat16", ""),
+    (2, "cross_entropy", "value", "bfloat16", ""),
+    (3, "cross_entropy", "gradient(input)", "float16", ""),
+    (7, "binary_cross_entropy", "gradient(input)", "float32", ""),
+    (21, "gelu", "value", "float32", "normal"),
+    (23, "gelu", "derivative", "float32", "normal"),
+    (24, "gelu(approximate='tanh')", "value", "float32", "normal"),
+    (26, "gelu(approximate='tanh')", "derivative", "float32", "normal"),
+    (29, "gelu", "value", "float32", "special"),
+    (30, "silu", "value", "float32", "special"),
+    (44, "sigmoid", "derivative", "float32", "normal"),
+    (45, "tanh", "derivative", "float64", "normal"),
+    (47, "sigmoid", "second_derivative", "float32", "normal"),
+    (48, "silu", "second_derivative", "float64", "normal"),
+    (50, "softplus", "value", "float64", "normal"),
+    (51, "softplus", "derivative", "float64", "normal"),
+    (53, "logsigmoid", "second_derivative", "float32", "normal"),
+    (54, "binary_cross_entropy_with_logits", "value", "float32", ""),
+    (55, "binary_cross_entropy_with_logits", "gradient(input)", "float32", ""),
+    (65, "silu", "derivative", "float32", "normal"),
+    (69, "relu", "derivative", "float32", "special"),
+]
+"""Rows of the field's measured failures that concern a function we have."""
+
+
+@pytest.mark.parametrize(
+    ("row", "label", "quantity", "dtype_name", "region"),
+    [pytest.param(*trap, id=f"{trap[0]}-{trap[1]}-{trap[3]}") for trap in TRAPS],
+)
+def test_known_failures_of_torch_are_found(
+    row: int, label: str, quantity: str, dtype_name: str, region: str
+) -> None:
+    """From the declarations alone: the inputs reach the region, and the finding is reported."""
+    record = operations(label.split("(")[0])[0]
+    cases = (Case(record.name, dict(given), dtype_name, "cpu") for given in record.cases)
+    (case,) = (case for case in cases if case.label == label)
+    found: list[Finding] = [
+        finding
+        for verdict in judge(case, "smoke", 0)
+        for finding in verdict.findings
+        if finding.quantity == quantity and region in finding.region
+    ]
+    assert found, f"row {row} of the known failures"
+    assert all(finding.ulp > 4 for finding in found)
+
+
+def test_torch_without_a_derivative_is_no_error() -> None:
+    (heaviside,) = operations("heaviside")
+    jets: list[Any] = torch_jets(heaviside, torch.linspace(-1, 1, 5), {"values": 0.5})
+    assert jets[0] is not None
+    assert jets[1:] == [None, None]
