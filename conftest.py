@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -54,11 +53,10 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _doctest_names(request: pytest.FixtureRequest) -> Iterator[None]:
+def _doctest_names(request: pytest.FixtureRequest) -> None:
     """The examples of a docstring may use torch without importing it."""
     if "doctest_namespace" in request.fixturenames:
         request.getfixturevalue("doctest_namespace")["torch"] = torch
-    yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

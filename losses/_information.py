@@ -339,7 +339,8 @@ def kl_div(
 
     ``reduction="batchmean"`` divides the sum by the first dimension and is the divergence of a
     batch of distributions; ``"mean"`` divides by the number of elements. Domain x ∈ ℝ, t ∈ [0, 1]
-    (any log-probability with ``log_target``); at t = 0 (or −inf) it is 0. One shape: nothing is broadcast. float64, float32, float16, bfloat16.
+    (any log-probability with ``log_target``); at t = 0 (or −inf) it is 0. One shape: nothing is
+    broadcast. float64, float32, float16, bfloat16.
 
     Raises ValueError for two shapes, a target outside [0, 1] without ``log_target``, or an unknown
     reduction. Source: ``torch.nn.functional.kl_div``.

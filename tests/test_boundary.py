@@ -38,7 +38,7 @@ class Foreign:
         return Foreign(np.from_dlpack(other))
 
 
-# --- kinds -----------------------------------------------------------------------------------------
+# --- kinds ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NUMPY)
@@ -101,7 +101,7 @@ def test_dlpack_in_and_out() -> None:
     assert np.array_equal(loss.data, losses.mse_loss(x, x + 1, reduction="none"))
 
 
-# --- dtypes, shapes, layouts -------------------------------------------------------------------------
+# --- dtypes, shapes, layouts ---------------------------------------------------------------------
 
 
 def elementwise_functions() -> list[Callable[..., Any]]:
@@ -203,7 +203,7 @@ def test_rounding_keeps_every_number_of_the_format(name: str) -> None:
     assert arrays.round_once(over.double(), kind).isinf().all()
 
 
-# --- out= --------------------------------------------------------------------------------------------
+# --- out= ----------------------------------------------------------------------------------------
 
 
 def test_out_is_written_and_returned() -> None:
@@ -263,7 +263,7 @@ def test_out_is_rejected(x: Any, out: Any, error: type[Exception], message: str)
     assert torch.equal(BUFFER, before)
 
 
-# --- errors ------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 X = torch.zeros(3)
 LOGITS, INDEX = torch.zeros(2, 3), torch.tensor([0, 1])

@@ -141,10 +141,10 @@ class Results:
             ordinary = keep & ~parts["special"] if "special" in parts else keep
             theirs = Errors.of(their_ulp, self.theirs, self.truth.high, ordinary)
             share = agreement(self.ours[keep], self.theirs[keep])
+            lost = (np.sign(self.theirs) != np.sign(self.truth.high)) | ~np.isfinite(self.theirs)
+            wrong = keep & (their_ulp > np.where(lost, NOTABLE_ULP, notable))
             for name, part in parts.items():
-                findings += self._find(
-                    region or name, keep & part & (their_ulp > notable), their_ulp
-                )
+                findings += self._find(region or name, wrong & part, their_ulp)
         worst = int(np.argmax(np.where(keep, used, -1.0))) if keep.any() else -1
         most = float(used[worst]) if worst >= 0 else 0.0
         passed = most <= 1.0 and not (grade == "proved" and undecided.any())

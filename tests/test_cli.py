@@ -1,0 +1,143 @@
+"""The command line: its output, its files and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from gradref.measure.judge import Outcome
+from gradref.measure.verdict import Case
+from gradref.report.summary import Run
+
+
+def gradref(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gradref.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_help_is_quick() -> None:
+    durations = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert gradref("--help").returncode == 0
+        durations.append(time.perf_counter() - start)
+    assert min(durations) < 0.5
+
+
+def test_importing_the_packages_adds_little_to_importing_torch() -> None:
+    code = (
+        "import time, torch; start = time.perf_counter();"
+        "import activations, losses; print(time.perf_counter() - start)"
+    )
+    runs = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(3)]
+    assert min(map(float, runs)) < 0.1
+
+
+def test_verify(tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"verdicts.{kind}" for kind in ("json", "junit", "markdown")}
+    options = [option for kind, path in files.items() for option in (f"--{kind}", str(path))]
+    result = gradref("verify", "silu", "softmax", "--dtype", "bfloat16", *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("pass: ")
+    assert "silu on cpu" in result.stdout
+    assert "proved" in result.stdout
+    assert "Findings: where torch is wrong" in result.stdout
+    assert "torch gives nan where the truth is 0 (inf ulp) at x = -inf" in result.stdout
+
+    data = json.loads(files["json"].read_text())
+    assert data["finished"]
+    assert data["environment"]["torch"]
+    silu = [row for row in data["rows"] if row["operation"] == "silu"]
+    assert {row["quantity"] for row in silu} == {"value", "derivative", "second_derivative"}
+    assert all(row["ours"]["correctly_rounded"] == 1.0 for row in silu)
+    suite = ElementTree.parse(files["junit"]).getroot()
+    assert int(suite.attrib["tests"]) == len(data["rows"]) == len(suite)
+    assert "| f' | bfloat16 | 65,536 |" in files["markdown"].read_text()
+
+
+def test_orders_are_selected(tmp_path: Path) -> None:
+    path = tmp_path / "o.json"
+    result = gradref(
+        "verify", "mse_loss", "--dtype", "float32", "--order", "1", "--json", str(path)
+    )
+    assert result.returncode == 0
+    quantities = {row["quantity"] for row in json.loads(path.read_text())["rows"]}
+    assert all(quantity.startswith("gradient") for quantity in quantities)
+    assert "gradient(input) [mean]" in quantities
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("verify", "gleu"), 2, "'gleu', wants one of"),
+        (("verify", "--dtype", "float8"), 2, "float8"),
+        (("verify", "--order", "3"), 2, "order"),
+        (("show", "gleu"), 2, "gleu"),
+        (("frobnicate",), 2, "frobnicate"),
+        (("verify", "silu", "--device", "nonesuch"), 3, "could not run: device 'nonesuch'"),
+        (("show", "softmax", "--plot", "/tmp/x.png"), 3, "wants an elementwise one"),
+    ],
+)
+def test_usage_and_what_cannot_run(arguments: tuple[str, ...], status: int, words: str) -> None:
+    result = gradref(*arguments)
+    assert result.returncode == status
+    assert words in " ".join((result.stdout + result.stderr).split())
+
+
+def test_exit_codes() -> None:
+    run = Run("quick", 0, {})
+    assert run.exit_code == 3  # nothing has run
+    run.finished = True
+    assert run.exit_code == 3
+    case = Case("relu", {}, "float32", "cpu")
+    run.outcomes.append(Outcome(case, (), "RuntimeError: no memory", 0.0))
+    assert run.exit_code == 3
+    assert run.as_dict()["errors"] == [{"case": "relu", "error": "RuntimeError: no memory"}]
+
+
+def test_an_interrupt_leaves_the_finished_part(tmp_path: Path) -> None:
+    path = tmp_path / "part.json"
+    command = [sys.executable, "-c", "from gradref.cli import main; main()"]
+    process = subprocess.Popen(
+        [*command, "verify", "activations", "--json", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(20)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    data = json.loads(path.read_text())
+    assert process.returncode == 3, output
+    assert not data["finished"]
+    assert data["rows"]
+    assert "interrupted" in output
+
+
+def test_list_and_show(tmp_path: Path) -> None:
+    listed = gradref("list").stdout
+    for name in ("gelu", "cross_entropy", "kl_divergence"):
+        assert name in listed
+    picture = tmp_path / "elu.png"
+    result = gradref("show", "elu", "--plot", str(picture))
+    assert result.returncode == 0
+    for words in (
+        "elu_derivative",
+        "alpha: a finite number >= 0",
+        "Lipschitz constant 1",
+        "chosen",
+    ):
+        assert words in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "differs from torch in threshold" in gradref("show", "softplus").stdout
