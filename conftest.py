@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not worst:
         return
     terminalreporter.section("worst error in ulp")
-    terminalreporter.line(f"{'':34}" + "".join(f"{dtype:>10}" for dtype in DTYPES))
+    terminalreporter.line(f"{'':39}" + "".join(f"{dtype:>10}" for dtype in DTYPES))
     for (operation, order), cell in sorted(worst.items()):
         numbers = "".join(f"{cell[d]:>10.4g}" if d in cell else f"{'':10}" for d in DTYPES)
-        terminalreporter.line(f"{operation:29}{order:5}{numbers}")
+        terminalreporter.line(f"{operation:34}{order:5}{numbers}")

@@ -29,7 +29,7 @@ def plot(path: str) -> None:
         curves.plot(x, f(x), color=colour, label=name)
         curves.plot(x, slope(x), color=colour, linestyle="--", label="its derivative")
         depth.semilogy(x, slope(x) ** LAYERS, color=colour, label=name)
-    curves.set_title("beyond |x| = 4 the derivatives are almost 0")
+    curves.set_title("beyond |x| = 4 both derivatives are below 0.02")
     curves.legend()
     depth.set_title(f"the factor that is left of a gradient after {LAYERS} layers")
     depth.set_ylim(1e-30, 10)

@@ -107,17 +107,21 @@ def test_exit_codes() -> None:
 
 def test_an_interrupt_leaves_the_finished_part(tmp_path: Path) -> None:
     path = tmp_path / "part.json"
+    dtypes = ("--dtype", "float64", "--dtype", "float16", "--dtype", "bfloat16")
     command = [sys.executable, "-c", "from gradref.cli import main; main()"]
-    process = subprocess.Popen(
-        [*command, "verify", "activations", "--json", str(path)],
+    with subprocess.Popen(
+        [*command, "verify", *dtypes, "--json", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    time.sleep(20)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    ) as process:
+        time.sleep(12)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     data = json.loads(path.read_text())
     assert process.returncode == 3, output
     assert not data["finished"]

@@ -15,8 +15,6 @@ from gradref.measure.rows import draw_sample, quantities
 from gradref.measure.verdict import Case, Row
 from gradref.operation import Operation, operations
 
-NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-
 
 def names(record: Operation, case: Case) -> list[str]:
     if record.kind == "elementwise":
@@ -25,18 +23,17 @@ def names(record: Operation, case: Case) -> list[str]:
 
 
 def parameters(config: pytest.Config) -> Iterator[object]:
+    present = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for dtype in config.getoption("--dtype") or DTYPES:
-        for device in config.getoption("--device") or ("cpu", "cuda"):
+        for device in config.getoption("--device") or present:
             for record in operations():
                 for given in record.cases:
                     case = Case(record.name, dict(given), dtype, device)
                     host = Case(record.name, dict(given), dtype, "cpu")
                     for name in names(record, host):
                         label = f"{case.label}-{name}-{dtype}-{device}"
-                        marks = [pytest.mark.xdist_group(f"{case.label}-{dtype}-{device}")]
-                        if device == "cuda":
-                            marks.append(NEEDS_CUDA)
-                        yield pytest.param(case, name, id=label, marks=marks)
+                        group = pytest.mark.xdist_group(f"{case.label}-{dtype}-{device}")
+                        yield pytest.param(case, name, id=label, marks=group)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,6 +63,12 @@ def test_verdict(
             record_property("verdict", (row.operation, order, row.dtype, row.ours.worst))
         assert row.passed, f"{row.failure} (seed {seed})"
         assert row.ours.count > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_cuda_was_judged(request: pytest.FixtureRequest) -> None:
+    """Where there is a device, the verdicts above were also asked of it."""
+    assert "cuda" in (request.config.getoption("--device") or ("cuda",))
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -73,13 +74,22 @@ def judge_all(selected: Sequence[Case], mode: str, seed: int) -> Iterator[Outcom
     longest_first = sorted(selected, key=lambda case: case.dtype != "float32")
     workers = min(os.cpu_count() or 1, len(selected))
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
         futures = [pool.submit(_outcome, case, mode, seed) for case in longest_first]
         try:
             for future in as_completed(futures):
                 yield future.result()
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _prepare() -> None:
+    """A worker has one thread, and leaves an interrupt to the process that started it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _outcome(case: Case, mode: str, seed: int) -> Outcome:

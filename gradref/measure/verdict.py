@@ -172,11 +172,15 @@ class Results:
         )
 
     def _find(self, region: str, notable: Mask, ulp: Floats) -> list[Finding]:
-        """The worst of the points at which torch's error is notable, if there is one."""
+        """The worst of the points at which torch's error is notable, if there is one.
+
+        Where nothing is left of many numbers, it is the one of the most ordinary size.
+        """
         assert self.theirs is not None  # only asked for where torch has a result
         if not notable.any():
             return []
-        index = int(np.argmax(np.where(notable, ulp, -1.0)))
+        loss = np.where(notable, relative_error(ulp, self.case.torch_dtype), -1.0)
+        index = int(np.argmax(np.where(loss == loss.max(), ordinary(self.truth.high), -np.inf)))
         return [
             Finding(
                 label=self.case.label,
@@ -201,6 +205,18 @@ class Results:
             f"{self.ours[index]!r}, truth {self.truth.high[index]!r}, {ulp[index]:.4g} ulp, "
             f"bound {bound}"
         )
+
+
+def relative_error(ulp: Floats | float, dtype: torch.dtype) -> Floats:
+    """The share of a number that is lost, at most all of it, to within the width of a binade."""
+    return np.minimum(np.asarray(ulp) * torch.finfo(dtype).eps / 2, 0.5) * 2
+
+
+def ordinary(value: Floats | float) -> Floats:
+    """How near to 1 the size of a number is: 0 for 1, less for others, least for 0, inf and NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(np.log2(np.abs(value)))
+    return np.asarray(-np.nan_to_num(distance, nan=1e4, posinf=1e4))
 
 
 def number(value: float, dtype: torch.dtype) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gradref.measure.judge import DTYPES, Outcome, order_of
-from gradref.measure.verdict import Finding, Row
+from gradref.measure.verdict import Finding, Row, ordinary, relative_error
 
 ORDERS = ("f", "f'", "f''")
 
@@ -139,15 +139,16 @@ def _position(line: Line) -> tuple[str, str, str, int, str]:
 
 
 def main_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """For every operation, order and kind of input the finding with the largest relative error."""
+    """For every operation, order and kind of input the finding in which most is lost."""
     worst: dict[tuple[str, int, bool], Finding] = {}
     for finding in findings:
         key = (finding.operation, order_of(finding.quantity), finding.region == "special")
-        if key not in worst or _severity(finding) > _severity(worst[key]):
+        if key not in worst or severity(finding) > severity(worst[key]):
             worst[key] = finding
     return list(worst.values())
 
 
-def _severity(finding: Finding) -> tuple[float, bool]:
-    relative = finding.ulp * torch.finfo(getattr(torch, finding.dtype)).eps
-    return min(relative, 1.0), finding.dtype == "float32"
+def severity(finding: Finding) -> tuple[float, float]:
+    """How much of the number is lost, and how ordinary its size is."""
+    lost = float(relative_error(finding.ulp, getattr(torch, finding.dtype)))
+    return lost, float(ordinary(finding.truth))

@@ -1,0 +1,74 @@
+"""What the documents say is what the code says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradref.measure.elementwise import ORDERS
+from gradref.operation import operations
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_conventions_are_those_declared() -> None:
+    path = ROOT / "docs" / "conventions.md"
+    before = path.read_text()
+    after = runpy.run_path(str(ROOT / "docs" / "build.py"))["conventions"]()
+    assert after == before, "run: python docs/build.py"
+
+
+def findings() -> list[tuple[str, str, str, float, float]]:
+    text = (ROOT / "README.md").read_text()
+    row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| (\S+) \| \S+ \| (\S+) \|", re.M)
+    return [
+        (name, quantity, dtype, float(x), float(ours))
+        for name, quantity, dtype, x, _, ours in row.findall(text)
+    ]
+
+
+def test_the_readme_has_findings() -> None:
+    assert len(findings()) >= 4
+
+
+@pytest.mark.parametrize(("name", "quantity", "dtype_name", "x", "ours"), findings())
+def test_the_findings_in_the_readme(
+    name: str, quantity: str, dtype_name: str, x: float, ours: float
+) -> None:
+    (record,) = operations(name)
+    functions = {ORDERS[0]: record.function, **record.derivatives}
+    point = torch.tensor(x, dtype=getattr(torch, dtype_name))
+    assert float(functions[quantity](point)) == pytest.approx(ours, rel=1e-5)
+
+
+def test_the_commands_of_the_readme() -> None:
+    """CI runs the second of them word for word."""
+    text = (ROOT / "README.md").read_text()
+    assert "pip install -c constraints.txt . && gradref verify\n" in text
+    assert 'pip install -c constraints.txt -e ".[dev]" && pytest\n' in text
+
+
+def test_every_file_of_the_tree_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for path in (ROOT / "gradref").iterdir():
+        if path.suffix == ".py" and path.stem != "__init__":
+            assert path.name in text
+        if path.is_dir() and path.name != "__pycache__":
+            assert f"{path.name}/" in text
+
+
+def test_links_lead_somewhere() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_no_package_host_is_named() -> None:
+    names = ("pypi" + ".org", "download.pytorch" + ".org", "files.pythonhosted" + ".org")
+    for pattern in ("*.md", "*.toml", "*.txt", ".ci/run"):
+        for path in ROOT.glob(pattern):
+            assert not any(name in path.read_text() for name in names), path
