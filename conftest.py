@@ -31,20 +31,20 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"gradref seed: {config.getoption('--seed')} (replay with --seed)"
 
 
+def devices(config: pytest.Config) -> list[str]:
+    """What is asked for, else the CPU and whatever accelerator there is."""
+    present = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return config.getoption("--device") or present
+
+
+def dtypes(config: pytest.Config) -> list[str]:
+    return config.getoption("--dtype") or list(DTYPES)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for name, default in (("dtype", DTYPES), ("device", ("cpu", "cuda"))):
+    for name, chosen in (("dtype", dtypes), ("device", devices)):
         if name in metafunc.fixturenames:
-            chosen = metafunc.config.getoption(f"--{name}") or default
-            metafunc.parametrize(name, chosen)
-
-
-@pytest.fixture(autouse=True)
-def _present(request: pytest.FixtureRequest) -> None:
-    """Skip, with the reason, what needs a device that is not there."""
-    if "device" in request.fixturenames:
-        device = request.getfixturevalue("device")
-        if device == "cuda" and not torch.cuda.is_available():
-            pytest.skip("torch sees no CUDA device")
+            metafunc.parametrize(name, chosen(metafunc.config))
 
 
 @pytest.fixture(scope="session")

@@ -100,15 +100,19 @@ def verify(
 
 @app.command("list")
 def list_operations() -> None:
-    """List the operations, with what is declared of each."""
+    """List the operations of every package, with their parameters."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("operation", "package", "kind", "derivatives", box=None)
-    for record in _operations(None):
-        package = record.module.split(".")[0]
-        table.add_row(record.name, package, record.kind, ", ".join(record.derivatives))
-    Console().print(table)
+    console, records = Console(), _operations(None)
+    for package in dict.fromkeys(record.module.split(".")[0] for record in records):
+        table = Table(
+            title=f"[bold]{package}[/]", title_justify="left", box=None, show_header=False
+        )
+        for record in records:
+            if record.module.startswith(f"{package}."):
+                table.add_row(record.name, record.kind, ", ".join(record.parameters))
+        console.print(table)
 
 
 @app.command()

@@ -216,9 +216,12 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Tensor:
         given = bind(record.signature, args, kwargs)
-        for name in record.arguments:
-            if not isinstance(given[name], Tensor):
-                reject(name, describe(given[name]), "a tensor", TypeError)
+        for name, value in given.items():
+            if name in record.arguments and not isinstance(value, Tensor):
+                reject(name, describe(value), "a tensor", TypeError)
+            constant = name not in record.differentiable
+            if constant and isinstance(value, Tensor) and value.requires_grad:
+                reject(name, "a tensor that requires grad", f"{name}.detach(): it is a constant")
         return in_graph(*given.values())
 
     return call

@@ -113,11 +113,12 @@ def elementwise_functions() -> list[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("function", elementwise_functions(), ids=lambda f: f.__name__)
-def test_layouts(function: Callable[..., Any], dtype: str) -> None:
+def test_layouts(function: Callable[..., Any], dtype: str, device: str) -> None:
     kind = getattr(torch, dtype)
-    base = torch.linspace(-4, 4, 6 * 8).to(kind).reshape(6, 8)
+    base = torch.linspace(-4, 4, 6 * 8, device=device).to(kind).reshape(6, 8)
     want = function(base)
     assert want.dtype == kind
+    assert want.device == base.device
     assert want.shape == base.shape
     same = torch.equal
     expect = want.nan_to_num(nan=7.0)
@@ -127,7 +128,7 @@ def test_layouts(function: Callable[..., Any], dtype: str) -> None:
     assert same(function(base[:1].expand(5, 8)).nan_to_num(nan=7.0), expect[:1].expand(5, 8))
     assert function(base[0, 0]).shape == ()
     assert function(base[:0]).shape == (0, 8)
-    assert bool(function(torch.tensor(math.nan, dtype=kind)).isnan())
+    assert bool(function(torch.tensor(math.nan, dtype=kind, device=device)).isnan())
     formula = function.__wrapped__  # type: ignore[attr-defined]
     assert formula(base.double()).dtype == torch.float64
 

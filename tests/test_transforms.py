@@ -190,6 +190,13 @@ def test_autograd_takes_tensors() -> None:
         gradref.as_autograd(activations.silu)(np.zeros(3))
 
 
+def test_weights_are_constants() -> None:
+    loss = gradref.as_autograd(losses.cross_entropy)
+    weight = torch.ones(3, requires_grad=True)
+    with pytest.raises(ValueError, match="weight: got a tensor that requires grad, wants"):
+        loss(torch.zeros(1, 3), torch.tensor([0]), weight=weight)
+
+
 def test_compiled_training_step_is_the_eager_one() -> None:
     torch.manual_seed(0)
     net = torch.nn.Linear(8, 5)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from conftest import DTYPES
+from conftest import devices, dtypes
 from gradref.measure.elementwise import ORDERS
 from gradref.measure.judge import judge, order_of
 from gradref.measure.rows import draw_sample, quantities
@@ -23,9 +23,8 @@ def names(record: Operation, case: Case) -> list[str]:
 
 
 def parameters(config: pytest.Config) -> Iterator[object]:
-    present = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    for dtype in config.getoption("--dtype") or DTYPES:
-        for device in config.getoption("--device") or present:
+    for dtype in dtypes(config):
+        for device in devices(config):
             for record in operations():
                 for given in record.cases:
                     case = Case(record.name, dict(given), dtype, device)

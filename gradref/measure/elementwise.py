@@ -32,7 +32,7 @@ NEAR_BACKWARD = 6.0
 
 SIZES = {
     "smoke": {torch.float32: 20_000, torch.float64: 10_000},
-    "quick": {torch.float32: 1_000_000, torch.float64: 100_000},
+    "quick": {torch.float32: 1_010_000, torch.float64: 150_000},
     "full": {torch.float32: 4_000_000, torch.float64: 1_000_000},
 }
 

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gradref.operation import Domain, Number, Operation
@@ -13,7 +14,8 @@ from gradref.operation import Domain, Number, Operation
 
 def show_declaration(console: Console, record: Operation) -> None:
     """Formulas, facts, and the table of kinks and limits."""
-    console.print(f"[bold]{record.name}[/]{record.signature}", highlight=False)
+    signature = str(record.signature).replace("'Tensor", "Tensor").replace("'", "")
+    console.print(f"[bold]{record.name}[/]{escape(signature)}", highlight=False)
     console.print(f"{record.kind}, from {record.module}\n", highlight=False)
     _print_formula(console, record.name, record.formula)
     for function in record.derivatives.values():
@@ -33,8 +35,8 @@ def _print_formula(console: Console, name: str, formula: Any) -> None:
     source = inspect.getsource(formula)
     body = source[source.rindex('"""') + 3 :].strip("\n")
     console.print(f"[bold cyan]{name}[/]")
-    console.print(documentation, markup=False, highlight=False)
-    console.print(body, markup=False, style="green", highlight=False)
+    console.print(documentation, markup=False, highlight=False, soft_wrap=True)
+    console.print(body, markup=False, style="green", highlight=False, soft_wrap=True)
     console.print()
 
 
