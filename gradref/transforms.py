@@ -213,14 +213,15 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
         apply
     )
 
+    constants = set(record.parameters)
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Tensor:
         given = bind(record.signature, args, kwargs)
         for name, value in given.items():
             if name in record.arguments and not isinstance(value, Tensor):
                 reject(name, describe(value), "a tensor", TypeError)
-            constant = name not in record.differentiable
-            if constant and isinstance(value, Tensor) and value.requires_grad:
+            if name in constants and isinstance(value, Tensor) and value.requires_grad:
                 reject(name, "a tensor that requires grad", f"{name}.detach(): it is a constant")
         return in_graph(*given.values())
 
