@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, log1p, nan
+from math import copysign, exp, inf, log1p, nan
 
 import torch
 import torch.nn.functional as F
@@ -79,26 +79,26 @@ def relu_second_derivative(x: Tensor, /) -> Tensor:
     truth=lambda x, negative_slope: x if x[0] > 0 else x * negative_slope,
     facts=Facts(
         limits=lambda negative_slope: {
-            -inf: (-inf, negative_slope, 0.0),
+            -inf: (copysign(inf, -negative_slope) if negative_slope else 0.0, negative_slope, 0.0),
             inf: (inf, 1.0, 0.0),
         },
-        codomain=(-inf, inf),
-        lipschitz=1.0,
+        codomain=lambda negative_slope: (-inf if negative_slope > 0 else 0.0, inf),
+        lipschitz=lambda negative_slope: max(1.0, abs(negative_slope)),
         kinks=lambda negative_slope: {
             0.0: Kink((0.0, negative_slope, 0.0), (0.0, 1.0, 0.0), (0.0, negative_slope, 0.0))
         },
-        monotone=True,
-        convex=True,
+        monotone=lambda negative_slope: negative_slope >= 0,
+        convex=lambda negative_slope: negative_slope <= 1,
     ),
     domains={"negative_slope": ANY_NUMBER},
-    cases=({}, {"negative_slope": 0.2}),
+    cases=({}, {"negative_slope": 0.2}, {"negative_slope": 0.0}, {"negative_slope": -1.5}),
 )
 def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
     r"""Leaky rectified linear unit, with the slope a below zero.
 
     .. math:: f(x) = x \text{ for } x > 0, \quad a\,x \text{ otherwise}
 
-    Domain ℝ, codomain ℝ (for a > 0). ±inf gives ±inf, NaN gives NaN.
+    Domain ℝ, codomain ℝ (for a > 0). inf gives inf, −inf gives −a·inf (0 for a = 0), NaN gives NaN.
     Any shape; float64, float32, float16, bfloat16.
 
     Raises ValueError where ``negative_slope`` is not finite.
@@ -107,6 +107,8 @@ def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
     >>> leaky_relu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-0.0100,  0.0000,  2.0000])
     """
+    if negative_slope == 0:
+        return relu(x)
     below = sticky_sum(*two_product(x, negative_slope))
     return torch.where(x > 0, x, below)
 
@@ -173,7 +175,7 @@ def elu_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> elu_derivative(torch.tensor([-20.0, 0.0, 2.0]))
     tensor([2.0612e-09, 1.0000e+00, 1.0000e+00])
     """
-    return torch.where(x > 0, 1.0, alpha * torch.exp(x))
+    return torch.where(x > 0, 1.0, times_exp(alpha, x.clamp(max=0)))
 
 
 @second_derivative(elu)
@@ -185,7 +187,7 @@ def elu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> elu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([0.3679, 0.0000, 0.0000])
     """
-    return torch.where(x >= 0, 0.0, alpha * torch.exp(x))
+    return torch.where(x >= 0, 0.0, times_exp(alpha, x.clamp(max=0)))
 
 
 def _softplus_kinks(beta: float, threshold: float) -> dict[float, Kink]:
@@ -233,7 +235,9 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
     """
     t, error = _exponent(x, beta)
-    smooth = x.clamp(min=0) + torch.log1p(times_exp(1.0, t, error)) / beta
+    excess = torch.log1p(times_exp(1.0, t, error)) / beta
+    excess = torch.where(t < -600, times_exp(1 / beta, t, error), excess)  # before e underflows
+    smooth = x.clamp(min=0) + excess
     return torch.where(_excess(x, beta, threshold) > 0, x, smooth)
 
 

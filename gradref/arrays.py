@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 WIDE = torch.float64
 """The dtype every formula is evaluated in."""
@@ -71,8 +73,10 @@ def enter(argument: str, value: Any) -> tuple[Tensor, _Restore]:
     if isinstance(value, Tensor):
         return _enter_tensor(argument, value), lambda result: result
     if isinstance(value, (np.ndarray, np.generic)):
-        return _enter_numpy(argument, np.asarray(value)), lambda result: result.numpy()[()]
+        return _enter_numpy(argument, np.asanyarray(value)), lambda result: result.numpy()[()]
     if isinstance(value, (bool, int, float)):
+        if abs(value) > sys.float_info.max and value not in (math.inf, -math.inf):
+            reject(argument, "an int beyond every float", "a tensor, an array or a float")
         return torch.tensor(float(value), dtype=WIDE), lambda result: float(result)
     if hasattr(value, "__dlpack__") and hasattr(value, "__array_namespace__"):
         namespace = value.__array_namespace__()
@@ -83,10 +87,10 @@ def enter(argument: str, value: Any) -> tuple[Tensor, _Restore]:
 def _enter_tensor(argument: str, value: Tensor) -> Tensor:
     if value.layout is not torch.strided:
         reject(argument, f"a {value.layout} tensor", "a dense tensor", TypeError)
-    if value.requires_grad and torch.is_grad_enabled():
+    if is_differentiated(value):
         reject(
             argument,
-            "a tensor that requires grad",
+            "a tensor that torch differentiates",
             f"{argument}.detach() (the result carries no graph), or the function through "
             "gradref.as_autograd",
         )
@@ -98,15 +102,33 @@ def _enter_tensor(argument: str, value: Tensor) -> Tensor:
     return value
 
 
+def is_differentiated(value: Tensor) -> bool:
+    """Whether torch would follow what is computed from ``value``, backward or forward."""
+    if torch.compiler.is_compiling():
+        return value.requires_grad and torch.is_grad_enabled()
+    if torch._C._is_fwd_grad_enabled():  # there is no public name for it
+        tangent = unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # torch's is untyped
+        if tangent is not None:
+            return True
+    return value.requires_grad and torch.is_grad_enabled()
+
+
 def _enter_numpy(argument: str, value: np.ndarray[Any, Any]) -> Tensor:
     if value.dtype.kind not in "fiub":
         reject(argument, describe(value), "floats or integers", TypeError)
-    native = value.dtype.newbyteorder("=")
     if value.dtype.kind == "f" and value.dtype.itemsize > 8:
         reject(argument, describe(value), "float64, float32 or float16", TypeError)
-    if value.dtype != native or not value.flags.writeable or any(s < 0 for s in value.strides):
-        value = value.astype(native)  # what torch.from_numpy cannot share
+    if isinstance(value, np.ma.MaskedArray):
+        reject(argument, "a masked array", "one without a mask", TypeError)
+    if not (value.flags.writeable and _shareable(value)):
+        value = value.astype(value.dtype.newbyteorder("="))
     return torch.from_numpy(value)
+
+
+def _shareable(value: np.ndarray[Any, Any]) -> bool:
+    """Whether torch can use the memory: native numbers in whole, positive steps."""
+    whole = all(step >= 0 and step % value.itemsize == 0 for step in value.strides)
+    return value.dtype.isnative and whole
 
 
 def to_float(tensor: Tensor, like: Any) -> Tensor:
@@ -134,9 +156,11 @@ def enter_out(
     if isinstance(out, np.ndarray):
         if not out.flags.writeable:
             reject("out", "a read-only array", "a writable one")
-        if any(stride < 0 for stride in out.strides):
-            reject("out", "an array with negative strides", "one with positive strides")
+        if not _shareable(out):
+            reject("out", "an array of odd strides or byte order", "one that torch can share")
     tensor: Tensor = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
+    if tensor.requires_grad or tensor.layout is not torch.strided:
+        reject("out", "a tensor that requires grad or is sparse", "a plain dense one")
     device = next(iter(inputs.values())).device
     if tuple(tensor.shape) != tuple(shape):
         reject("out", f"shape {tuple(tensor.shape)}", f"shape {tuple(shape)}")

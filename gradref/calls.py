@@ -53,13 +53,14 @@ def rows_call(
 ) -> Callable[..., Any]:
     """The public form of a row-wise formula, of an unreduced loss, or of a derivative."""
     signature, literals = inspect.signature(formula), choices(formula)
+    required = {n for n, p in signature.parameters.items() if p.default is p.empty}
     is_derivative_of_loss = record.kind == "loss" and extent != "row"
 
     @functools.wraps(formula)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         given = bind(signature, args, kwargs)
         check_parameters(record, literals, given)
-        entered = _Entered.enter(record, given)
+        entered = _Entered.enter(record, given, required)
         reduced = extent == "row" and entered.reduction != "none"
         shape = () if reduced else entered.layout.shape_of(extent)
         dtype = entered.dtype()
@@ -94,15 +95,24 @@ def check_parameters(
 ) -> None:
     """Reject a parameter outside its ``Literal`` or its numeric domain."""
     for name, allowed in literals.items():
-        if given[name] not in allowed:
-            reject(name, repr(given[name]), "one of " + ", ".join(map(repr, allowed)))
+        value = given[name]
+        if not isinstance(value, str) or value not in allowed:
+            got = repr(value) if isinstance(value, str) else describe(value)
+            reject(name, got, "one of " + ", ".join(map(repr, allowed)))
+    for name, default in record.parameters.items():
+        if isinstance(default, bool) and not isinstance(given[name], bool):
+            reject(name, describe(given[name]), "True or False", TypeError)
     for name, domain in record.domains.items():
         if isinstance(domain, Number) and name in given:
-            value = given[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                reject(name, describe(value), domain.wants, TypeError)
-            if math.isnan(value) or domain.excludes(value):
-                reject(name, repr(value), domain.wants)
+            _check_number(name, given[name], domain)
+
+
+def _check_number(name: str, value: Any, domain: Number) -> None:
+    kinds = int if domain.integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        reject(name, describe(value), domain.wants, TypeError)
+    if math.isnan(value) or domain.excludes(value):
+        reject(name, repr(value), domain.wants)
 
 
 # --- row-wise functions and losses ---------------------------------------------------------------
@@ -120,22 +130,26 @@ class _Entered:
     like: Any
 
     @classmethod
-    def enter(cls, record: Operation, given: dict[str, Any]) -> _Entered:
+    def enter(cls, record: Operation, given: dict[str, Any], required: set[str]) -> _Entered:
         """Bring every array in, check it against the first, and put ``dim`` last."""
-        domains = _array_domains(record, given)
+        domains = _array_domains(record, given, required)
         first = next(iter(domains))
         like = given[first]
         tensors: dict[str, Tensor] = {}
         restores = []
         for name in domains:
+            if given[name] is None:
+                reject(name, "None", "a tensor, an array or a float", TypeError)
             if _library(given[name]) is not _library(like):
                 reject(name, describe(given[name]), f"the same kind as {first}", TypeError)
             tensor, restore = arrays.enter(name, given[name])
             tensors[name] = tensor
             restores.append(restore)
         layout = _layout(record, first, tensors[first], given)
+        floating = [t.dtype for t in tensors.values() if t.is_floating_point()]
+        common = functools.reduce(torch.promote_types, floating) if floating else None
         inputs = {
-            name: _checked(name, tensor, domains[name], layout, given)
+            name: _checked(name, tensor, domains[name], layout, given, common)
             for name, tensor in tensors.items()
         }
         for name, (tensor, _) in inputs.items():
@@ -144,9 +158,12 @@ class _Entered:
         parameters = {name: value for name, value in given.items() if name not in inputs}
         if "dim" in parameters:
             parameters["dim"] = -1
-        wrt = parameters.get("wrt")
-        if wrt is not None and not inputs[wrt][0].is_floating_point():
-            reject("wrt", repr(wrt), "an argument that is not a class index")
+        for role in ("wrt", "along"):
+            chosen = parameters.get(role)
+            if chosen is not None and not inputs[chosen][0].is_floating_point():
+                reject(role, repr(chosen), "an argument that is not a class index")
+        if parameters.get("reduction") == "batchmean" and not layout.shape:
+            reject(first, "shape ()", "at least one dimension for 'batchmean'")
         return cls(record, layout, inputs, parameters, restores[0], like)
 
     @property
@@ -205,7 +222,9 @@ class _Entered:
         return first.new_full((), count, dtype=arrays.WIDE)
 
 
-def _array_domains(record: Operation, given: Mapping[str, Any]) -> dict[str, tuple[Domain, ...]]:
+def _array_domains(
+    record: Operation, given: Mapping[str, Any], required: set[str]
+) -> dict[str, tuple[Domain, ...]]:
     """The domains of the arrays among the arguments, in the order of the signature."""
     backward: Extent = "element"
     if record.kind == "loss":
@@ -218,7 +237,9 @@ def _array_domains(record: Operation, given: Mapping[str, Any]) -> dict[str, tup
         "grad_output": (Domain("a real number", extent=backward),),
     }
     return {
-        name: known[name] for name, value in given.items() if name in known and value is not None
+        name: known[name]
+        for name, value in given.items()
+        if name in known and (value is not None or name in required)
     }
 
 
@@ -235,13 +256,19 @@ def _layout(record: Operation, first: str, tensor: Tensor, given: Mapping[str, A
     if not shape:
         reject(first, "shape ()", "at least one dimension")
     if record.coupled == "class":
-        return Layout(shape, min(1, len(shape) - 1))
+        return _with_rows(first, Layout(shape, min(1, len(shape) - 1)))
     dim = given["dim"]
     if isinstance(dim, bool) or not isinstance(dim, int):
         reject("dim", describe(dim), "an int", TypeError)
     if not -len(shape) <= dim < len(shape):
         reject("dim", dim, f"{-len(shape)} to {len(shape) - 1} for shape {shape}", IndexError)
-    return Layout(shape, dim % len(shape))
+    return _with_rows(first, Layout(shape, dim % len(shape)))
+
+
+def _with_rows(first: str, layout: Layout) -> Layout:
+    if layout.classes == 0:
+        reject(first, f"shape {layout.shape}", f"an element along dimension {layout.axis}")
+    return layout
 
 
 def _checked(
@@ -250,14 +277,17 @@ def _checked(
     domains: tuple[Domain, ...],
     layout: Layout,
     given: Mapping[str, Any],
+    common: torch.dtype | None,
 ) -> tuple[Tensor, Extent]:
     """``tensor`` and its extent, after its dtype, shape and values have been checked."""
     integer = not tensor.is_floating_point()
     domain = next((d for d in domains if d.integer is integer), domains[0])
     if domain.integer and not integer:
         reject(name, describe(given[name]), f"{domain.wants}, which are integers", TypeError)
-    if not domain.integer:
-        tensor = arrays.to_float(tensor, like=given[name])
+    if domain.integer:
+        tensor = tensor.to(torch.int64)  # in which an ignore_index and the classes are compared
+    elif integer:
+        tensor = tensor.to(common) if common else arrays.to_float(tensor, like=given[name])
     shape = layout.shape_of(domain.extent)
     if domain.broadcasts and domain.extent == "element":
         if not _broadcasts(tuple(tensor.shape), shape):
@@ -272,7 +302,9 @@ def _checked(
 
 def _has_no_values(tensor: Tensor) -> bool:
     """Whether torch is tracing or mapping, when nothing can depend on what a tensor holds."""
-    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter):
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return True
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
         return True
     return is_functorch_wrapped_tensor(tensor)
 

@@ -42,7 +42,18 @@ class Dtype(StrEnum):
 Names = Annotated[
     list[str] | None, typer.Argument(help="Operations, or packages of them; all by default.")
 ]
-PathOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True)]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse, before minutes of work, a file that could not be written after them."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"{path.parent} is not a folder")
+    return path
+
+
+PathOption = Annotated[
+    Path | None, typer.Option(dir_okay=False, writable=True, callback=_in_a_folder)
+]
 
 
 @app.command()
@@ -134,8 +145,10 @@ def show(
 
         try:
             plot_operation(record, plot)
-        except (ImportError, ValueError) as error:
-            _give_up(str(error))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        except ImportError as error:
+            _give_up(f"{error}: pip install 'gradref[plot]'")
         typer.echo(f"plotted to {plot}")
 
 

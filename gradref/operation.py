@@ -30,6 +30,7 @@ class Number:
     low: float = -sys.float_info.max
     high: float = sys.float_info.max
     open_low: bool = False
+    integer: bool = False
 
     def excludes(self, value: float) -> bool:
         """Whether ``value`` lies outside."""
@@ -67,6 +68,7 @@ WEIGHT = Domain("weights >= 0", low=0.0, broadcasts=True, draw="weight")
 CLASS_WEIGHT = Domain("a weight >= 0 for each class", low=0.0, extent="class", draw="weight")
 
 ANY_NUMBER = Number("a finite number")
+INDEX_NUMBER = Number("an int of 64 bits", low=-(2**63), high=2**63 - 1, integer=True)
 NON_NEGATIVE_NUMBER = Number("a finite number >= 0", low=0.0)
 POSITIVE_NUMBER = Number("a finite number > 0", low=0.0, open_low=True)
 THRESHOLD = Number("a number", low=-math.inf, high=math.inf)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradref.arrays import describe, reject
+from gradref.arrays import describe, is_differentiated, reject
 from gradref.autograd import Products, apply_rule, value_rule
 from gradref.calls import bind, rows_call
 from gradref.operation import Operation, operation
@@ -75,7 +75,14 @@ def value_and_derivative(function: AnyFunction) -> Callable[..., tuple[Any, Any]
     """
     record = operation(function)
     slope = _declared(record, "gradient" if record.kind == "loss" else "derivative", function)
-    return lambda *args, **kwargs: (function(*args, **kwargs), slope(*args, **kwargs))
+
+    def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if "out" in kwargs:
+            reject("out", describe(kwargs["out"]), "no out: there are two results")
+        backward = {name: kwargs.pop(name) for name in ("wrt", "grad_output") if name in kwargs}
+        return function(*args, **kwargs), slope(*args, **kwargs, **backward)
+
+    return both
 
 
 def vjp(function: AnyFunction) -> AnyFunction:
@@ -221,8 +228,9 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
         for name, value in given.items():
             if name in record.arguments and not isinstance(value, Tensor):
                 reject(name, describe(value), "a tensor", TypeError)
-            if name in constants and isinstance(value, Tensor) and value.requires_grad:
-                reject(name, "a tensor that requires grad", f"{name}.detach(): it is a constant")
+            if name in constants and isinstance(value, Tensor) and is_differentiated(value):
+                wants = f"{name}.detach(): it is a constant"
+                reject(name, "a tensor that torch differentiates", wants)
         return in_graph(*given.values())
 
     return call

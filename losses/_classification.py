@@ -30,11 +30,13 @@ from gradref.operation import (
     CLASS_INDEX,
     CLASS_WEIGHT,
     DISTRIBUTION,
+    INDEX_NUMBER,
     REAL,
     UNIT_INTERVAL,
     UNIT_NUMBER,
     WEIGHT,
 )
+from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
@@ -74,6 +76,7 @@ def _index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -
         "input": REAL,
         "target": CLASS_INDEX,
         "weight": CLASS_WEIGHT,
+        "ignore_index": INDEX_NUMBER,
     },
     coupled="class",
     mass=lambda input, target, weight, ignore_index, **_: _index_mass(
@@ -105,8 +108,8 @@ def nll_loss(
     >>> nll_loss(torch.tensor([[-0.5, -1.0], [-2.0, -0.1]]), torch.tensor([0, 1]))
     tensor(0.3000)
     """
-    a = _index_mass(input, target, weight, ignore_index)
-    return -(a * input).masked_fill(a == 0, 0).sum(-1)
+    picked = _index_mass(input, target, None, ignore_index) == 1
+    return torch.where(picked, -weighted(input, weight), 0.0).sum(-1)
 
 
 @gradient(nll_loss)
@@ -189,6 +192,13 @@ def _mass(
     return smooth if weight is None else smooth * weight
 
 
+def _ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """The rows that count for nothing, whatever their logits."""
+    if target.is_floating_point():
+        return torch.zeros_like(target[..., :1], dtype=torch.bool)
+    return (target == ignore_index).unsqueeze(-1)
+
+
 def _cross_entropy_truth(
     input: Any, target: Any, weight: Any, ignore_index: int, label_smoothing: Any
 ) -> Any:
@@ -210,6 +220,7 @@ def _cross_entropy_truth(
         "input": REAL,
         "target": (CLASS_INDEX, DISTRIBUTION),
         "weight": CLASS_WEIGHT,
+        "ignore_index": INDEX_NUMBER,
         "label_smoothing": UNIT_NUMBER,
     },
     coupled="class",
@@ -261,7 +272,8 @@ def cross_entropy(
     tensor(0.2684)
     """
     a = _mass(input, target, weight, ignore_index, label_smoothing)
-    return -(a * log_softmax(input)).masked_fill(a == 0, 0).sum(-1)
+    terms = weighted(log_softmax(input), a)
+    return -terms.masked_fill(_ignored(target, ignore_index), 0).sum(-1)
 
 
 @gradient(cross_entropy)
@@ -285,9 +297,10 @@ def cross_entropy_gradient(
     tensor([[ 0.2447, -0.3348,  0.0900]])
     """
     if wrt == "target":
-        scale = label_smoothing - 1 if weight is None else (label_smoothing - 1) * weight
-        return scale * log_softmax(input)
-    return log_softmax_vjp(input, -_mass(input, target, weight, ignore_index, label_smoothing))
+        share = torch.full_like(input, 1 - label_smoothing)
+        return -weighted(log_softmax(input), weighted(share, weight))
+    a = _mass(input, target, weight, ignore_index, label_smoothing)
+    return log_softmax_vjp(input, -a).masked_fill(_ignored(target, ignore_index), 0)
 
 
 @hvp(cross_entropy)
@@ -315,7 +328,8 @@ def cross_entropy_hvp(
         return torch.zeros_like(tangent)
     if wrt == along:
         a = _mass(input, target, weight, ignore_index, label_smoothing)
-        return log_softmax_hvp(input, -a, tangent)
+        curved = log_softmax_hvp(input, -a, tangent)
+        return curved.masked_fill(_ignored(target, ignore_index), 0)
     scale = torch.ones_like(input) if weight is None else weight.expand_as(input)
     if wrt == "target":
         return (label_smoothing - 1) * scale * log_softmax_jvp(input, tangent)
@@ -342,7 +356,8 @@ def cross_entropy_hessian_diagonal(
     if wrt == "target":
         return torch.zeros_like(input)
     a = _mass(input, target, weight, ignore_index, label_smoothing)
-    return a.sum(-1, keepdim=True) * softmax_jacobian_diagonal(input)
+    diagonal = a.sum(-1, keepdim=True) * softmax_jacobian_diagonal(input)
+    return diagonal.masked_fill(_ignored(target, ignore_index), 0)
 
 
 # --- binary cross entropy ------------------------------------------------------------------------
@@ -376,7 +391,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(torch.tensor([0.5, 0.9]), torch.tensor([1.0, 1.0]))
     tensor(0.3993)
     """
-    return _weighted(
+    return weighted(
         -(torch.xlogy(target, input) + torch.special.xlog1py(1 - target, -input)), weight
     )
 
@@ -403,10 +418,10 @@ def binary_cross_entropy_gradient(
     if wrt == "target":
         near_half = 2 * torch.atanh(1 - 2 * p)
         apart = torch.log1p(-p) - torch.log(p)
-        return _weighted(torch.where((p - 0.5).abs() < 0.25, near_half, apart), weight)
+        return weighted(torch.where((p - 0.5).abs() < 0.25, near_half, apart), weight)
     slope = (p - target) / (p * (1 - p))
     slope = torch.where(target == 0, 1 / (1 - p), slope)
-    return _weighted(torch.where(target == 1, -1 / p, slope), weight)
+    return weighted(torch.where(target == 1, -1 / p, slope), weight)
 
 
 @hvp(binary_cross_entropy)
@@ -430,7 +445,7 @@ def binary_cross_entropy_hvp(
     if wrt == along == "target":
         return torch.zeros_like(tangent)
     curvature = _binary_curvature(input, target) if wrt == along else -1 / (input * (1 - input))
-    return _weighted(curvature * tangent, weight)
+    return weighted(curvature * tangent, weight)
 
 
 @hessian_diagonal(binary_cross_entropy)
@@ -450,17 +465,13 @@ def binary_cross_entropy_hessian_diagonal(
     """
     if wrt == "target":
         return torch.zeros_like(input)
-    return _weighted(_binary_curvature(input, target), weight)
+    return weighted(_binary_curvature(input, target), weight)
 
 
 def _binary_curvature(p: Tensor, t: Tensor) -> Tensor:
     hit = torch.where(t == 0, 0.0, t / p / p)
     miss = torch.where(t == 1, 0.0, (1 - t) / (1 - p).square())
     return hit + miss
-
-
-def _weighted(values: Tensor, weight: Tensor | None) -> Tensor:
-    return values if weight is None else weight * values
 
 
 # --- binary cross entropy with logits ------------------------------------------------------------
@@ -501,8 +512,8 @@ def binary_cross_entropy_with_logits(
     >>> binary_cross_entropy_with_logits(torch.tensor([0.0, -17.0]), torch.tensor([1.0, 0.0]))
     tensor(0.3466)
     """
-    hit = _weighted(target * softplus(-input), pos_weight)
-    return _weighted(hit + (1 - target) * softplus(input), weight)
+    hit = weighted(weighted(softplus(-input), target), pos_weight)
+    return weighted(hit + weighted(softplus(input), 1 - target), weight)
 
 
 @gradient(binary_cross_entropy_with_logits)
@@ -526,9 +537,9 @@ def binary_cross_entropy_with_logits_gradient(
     """
     if wrt == "target":
         extra = 0 if pos_weight is None else (pos_weight - 1) * softplus(-input)
-        return _weighted(extra - input, weight)
-    hit = _weighted(target * sigmoid(-input), pos_weight)
-    return _weighted((1 - target) * sigmoid(input) - hit, weight)
+        return weighted(extra - input, weight)
+    hit = weighted(target * sigmoid(-input), pos_weight)
+    return weighted((1 - target) * sigmoid(input) - hit, weight)
 
 
 @hvp(binary_cross_entropy_with_logits)
@@ -554,8 +565,8 @@ def binary_cross_entropy_with_logits_hvp(
         return torch.zeros_like(tangent)
     if wrt == along:
         return tangent * _logits_curvature(input, target, weight, pos_weight)
-    mixed = sigmoid(input) + _weighted(sigmoid(-input), pos_weight)
-    return _weighted(-mixed * tangent, weight)
+    mixed = sigmoid(input) + weighted(sigmoid(-input), pos_weight)
+    return weighted(-mixed * tangent, weight)
 
 
 @hessian_diagonal(binary_cross_entropy_with_logits)
@@ -582,5 +593,5 @@ def binary_cross_entropy_with_logits_hessian_diagonal(
 def _logits_curvature(
     input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor:
-    share = (1 - target) + _weighted(target, pos_weight)
-    return _weighted(share * sigmoid_derivative(input), weight)
+    share = (1 - target) + weighted(target, pos_weight)
+    return weighted(share * sigmoid_derivative(input), weight)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradref import series
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
+from gradref.errorfree import times_exp
 from gradref.operation import DISTRIBUTION, LOG_PROBABILITY, LOGARITHM_BASE, Domain, Number
 
 Reduction = Literal["none", "batchmean", "sum", "mean"]
@@ -226,7 +227,7 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1, base: float = e) -> Tenso
     >>> kl_divergence(p, q, base=2), kl_divergence(q, p, base=2)
     (tensor(0.2075), tensor(0.1887))
     """
-    return torch.where(p == 0, 0.0, p * _log_ratio(p, q)).sum(dim) / log(base)
+    return torch.where(_absent(p, q), 0.0, p * _log_ratio(p, q)).sum(dim) / log(base)
 
 
 @gradient(kl_divergence)
@@ -295,18 +296,24 @@ def _kl_curvature(p: Tensor, q: Tensor, wrt: str) -> Tensor:
 
 def _ratio(p: Tensor, q: Tensor) -> Tensor:
     """p/q, with 0/q = 0 also at q = 0."""
-    return torch.where(p == 0, 0.0, p / q)
+    return torch.where(_absent(p, q), 0.0, p / q)
 
 
 def _curvature(p: Tensor, q: Tensor) -> Tensor:
     """p/q², with 0 for p = 0."""
-    return torch.where(p == 0, 0.0, p / q / q)
+    return torch.where(_absent(p, q), 0.0, p / q / q)
+
+
+def _absent(p: Tensor, q: Tensor) -> Tensor:
+    """Where p = 0 decides, whatever q is: but not for a NaN."""
+    return (p == 0) & ~q.isnan()
 
 
 def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
     """log(p/q): exact difference near 1, two logarithms where the quotient overflows."""
     ratio = p / q
-    apart = torch.where(ratio.isinf() | (ratio == 0), torch.log(p) - torch.log(q), torch.log(ratio))
+    extreme = ratio.isinf() | (ratio < torch.finfo(ratio.dtype).smallest_normal)
+    apart = torch.where(extreme, torch.log(p) - torch.log(q), torch.log(ratio))
     return torch.where((p - q).abs() <= q / 2, torch.log1p((p - q) / q), apart)
 
 
@@ -350,8 +357,8 @@ def kl_div(
     tensor(0.1438)
     """
     if log_target:
-        return torch.where(target == -torch.inf, 0.0, torch.exp(target) * (target - input))
-    return torch.where(target == 0, 0.0, target * (torch.log(target) - input))
+        return _decayed(target - input, target)
+    return torch.where((target == 0) & ~input.isnan(), 0.0, target * (torch.log(target) - input))
 
 
 @gradient(kl_div)
@@ -374,10 +381,7 @@ def kl_div_gradient(
     tensor([-0.5000, -0.5000])
     """
     if log_target:
-        slope = torch.exp(target)
-        if wrt == "input":
-            return -slope
-        return torch.where(target == -torch.inf, 0.0, slope * ((target + 1) - input))
+        return -torch.exp(target) if wrt == "input" else _decayed((target + 1) - input, target)
     return -target if wrt == "input" else torch.log(target) - input + 1
 
 
@@ -426,5 +430,10 @@ def _kl_div_curvature(input: Tensor, target: Tensor, log_target: bool, wrt: str)
     if wrt == "input":
         return torch.zeros_like(input)
     if log_target:
-        return torch.where(target == -torch.inf, 0.0, torch.exp(target) * ((target + 2) - input))
+        return _decayed((target + 2) - input, target)
     return 1 / target
+
+
+def _decayed(c: Tensor, t: Tensor) -> Tensor:
+    """c·exp(t), 0 at t = −inf whatever c is."""
+    return torch.where(t == -torch.inf, 0.0, times_exp(c, t))

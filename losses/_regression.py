@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
 from gradref.operation import REAL, WEIGHT
+from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
@@ -50,7 +51,7 @@ def mse_loss(
     >>> mse_loss(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor(2.5000)
     """
-    return _weighted((input - target).square(), weight)
+    return weighted((input - target).square(), weight)
 
 
 @gradient(mse_loss)
@@ -69,7 +70,7 @@ def mse_loss_gradient(
     tensor([1., 2.])
     """
     sign = 1 if wrt == "input" else -1
-    return _weighted(2 * sign * (input - target), weight)
+    return weighted(2 * sign * (input - target), weight)
 
 
 @hvp(mse_loss)
@@ -91,7 +92,7 @@ def mse_loss_hvp(
     tensor([1., 0.])
     """
     sign = 1 if wrt == along else -1
-    return _weighted(2 * sign * tangent, weight)
+    return weighted(2 * sign * tangent, weight)
 
 
 @hessian_diagonal(mse_loss)
@@ -109,11 +110,7 @@ def mse_loss_hessian_diagonal(
     >>> mse_loss_hessian_diagonal(torch.tensor([2.0, 3.0]), torch.zeros(2), reduction="sum")
     tensor([2., 2.])
     """
-    return _weighted(torch.full_like(input, 2.0), weight)
-
-
-def _weighted(values: Tensor, weight: Tensor | None) -> Tensor:
-    return values if weight is None else weight * values
+    return weighted(torch.full_like(input, 2.0), weight)
 
 
 @loss(

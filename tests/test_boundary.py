@@ -254,7 +254,7 @@ BUFFER = torch.zeros(20, dtype=torch.float64)
             r"out: got device meta, wants device cpu",
         ),
         (np.zeros(10), read_only(), ValueError, r"out: got a read-only array, wants a writable"),
-        (np.zeros(10), np.zeros(10)[::-1], ValueError, r"out: got an array with negative strides"),
+        (np.zeros(10), np.zeros(10)[::-1], ValueError, r"out: got an array of odd strides"),
     ],
 )
 def test_out_is_rejected(x: Any, out: Any, error: type[Exception], message: str) -> None:
@@ -343,6 +343,114 @@ LOGITS, INDEX = torch.zeros(2, 3), torch.tensor([0, 1])
 def test_errors(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: activations.softmax(None), TypeError, "x: got None, wants a tensor"),
+        (lambda: losses.cross_entropy(LOGITS, None), TypeError, "target: got None"),
+        (lambda: losses.mse_loss(None, X), TypeError, "input: got None"),
+        (lambda: activations.softmax_vjp(LOGITS, None), TypeError, "grad_output: got None"),
+        (lambda: activations.relu(10**400), ValueError, "x: got an int beyond every float"),
+        (
+            lambda: activations.relu(np.ma.array([1.0], mask=[1])),
+            TypeError,
+            "x: got a masked array",
+        ),
+        (lambda: activations.relu(X, out=X.clone().requires_grad_()), ValueError, "requires grad"),
+        (
+            lambda: activations.softmax(LOGITS[:, :0]),
+            ValueError,
+            r"x: got shape \(2, 0\), wants an",
+        ),
+        (lambda: losses.cross_entropy(LOGITS[:, :0], INDEX), ValueError, "input: got shape"),
+        (lambda: losses.nll_loss(LOGITS, INDEX, ignore_index=None), TypeError, "ignore_index: got"),
+        (lambda: losses.nll_loss(LOGITS, INDEX, ignore_index=1.5), TypeError, "wants an int"),
+        (lambda: losses.kl_div(X, X, log_target="no"), TypeError, "log_target: got str 'no'"),
+        (lambda: losses.mse_loss(*[X.numpy()] * 3), ValueError, "reduction: got a float32 array"),
+        (lambda: losses.kl_div(X[0], X[0], reduction="batchmean"), ValueError, "batchmean"),
+        (
+            lambda: losses.cross_entropy_hvp(LOGITS, INDEX, LOGITS, along="target"),
+            ValueError,
+            "along: got 'target', wants an argument that is not a class index",
+        ),
+        (
+            lambda: torch.func.jvp(activations.sigmoid, (X,), (X,)),
+            ValueError,
+            "x: got a tensor that torch differentiates, wants .*as_autograd",
+        ),
+    ],
+)
+def test_more_errors(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_small_integers_as_class_indices(kind: torch.dtype) -> None:
+    """An ignore_index of -100 is no class of a byte, nor are 256 classes none."""
+    x = torch.arange(256.0).repeat(2, 1)
+    target = torch.tensor([0, 100]).to(kind)
+    assert losses.nll_loss(x, target, reduction="none").tolist() == [-0.0, -100.0]
+    wide = torch.tensor([0, 156])
+    if kind is torch.uint8:
+        assert losses.nll_loss(x, wide.to(kind), reduction="none").tolist() == [-0.0, -156.0]
+
+
+def test_integers_beside_floats() -> None:
+    exact = torch.tensor([2.0**24 + 1], dtype=torch.float64)
+    assert losses.mse_loss(exact, torch.tensor([2**24 + 1])) == 0
+    low = losses.mse_loss(torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.int64))
+    assert low.dtype == torch.bfloat16
+
+
+def test_structured_and_foreign_byte_orders() -> None:
+    field = np.zeros(3, dtype=[("a", "f4"), ("b", "f8")])["b"]
+    assert np.array_equal(activations.relu(field), np.zeros(3))
+    foreign = np.array([1.0, -1.0], dtype=">f8")
+    with pytest.raises(ValueError, match="out: got an array of odd strides or byte order"):
+        activations.relu(foreign, out=foreign)
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        (lambda: losses.kl_div(torch.tensor([NAN]), torch.tensor([0.0])), NAN),
+        (lambda: losses.kl_divergence(torch.tensor([0.0, 1.0]), torch.tensor([NAN, 0.5])), NAN),
+        (
+            lambda: losses.binary_cross_entropy_with_logits(
+                torch.tensor([INF, -INF]), torch.tensor([1.0, 0.0])
+            ),
+            0.0,
+        ),
+        (
+            lambda: losses.binary_cross_entropy(
+                torch.tensor([0.0, 0.5]), torch.ones(2), torch.tensor([0.0, 1.0]), "sum"
+            ),
+            math.log(2),
+        ),
+        (lambda: torch.tensor(activations.leaky_relu(-INF, 0.0)), 0.0),
+        (lambda: torch.tensor(activations.leaky_relu(-INF, -1.0)), INF),
+        (
+            lambda: losses.cross_entropy(
+                torch.tensor([[NAN, 1.0], [0.0, 0.0]]), torch.tensor([-100, 1])
+            ),
+            math.log(2),
+        ),
+        (
+            lambda: losses.cross_entropy_gradient(
+                torch.tensor([[INF, 1.0], [0.0, 0.0]]), torch.tensor([-100, 1])
+            ).sum(),
+            0.0,
+        ),
+    ],
+)
+def test_special_values_of_losses(value: Callable[[], torch.Tensor], want: float) -> None:
+    assert float(value()) == pytest.approx(want, rel=1e-7, nan_ok=True)
 
 
 def test_nothing_is_written_before_an_error() -> None:

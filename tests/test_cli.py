@@ -85,7 +85,8 @@ def test_orders_are_selected(tmp_path: Path) -> None:
         (("show", "gleu"), 2, "gleu"),
         (("frobnicate",), 2, "frobnicate"),
         (("verify", "silu", "--device", "nonesuch"), 3, "could not run: device 'nonesuch'"),
-        (("show", "softmax", "--plot", "/tmp/x.png"), 3, "wants an elementwise one"),
+        (("show", "softmax", "--plot", "/tmp/x.png"), 2, "rowwise"),
+        (("verify", "silu", "--json", "/nonexistent/x.json"), 2, "nonexistent"),
     ],
 )
 def test_usage_and_what_cannot_run(arguments: tuple[str, ...], status: int, words: str) -> None:

@@ -136,6 +136,10 @@ def test_value_and_derivative() -> None:
     value, slope = gradref.value_and_derivative(losses.mse_loss)(x, x + 1, reduction="sum")
     assert value == 9
     assert torch.equal(slope, torch.full((9,), -2.0))
+    _, slope = gradref.value_and_derivative(losses.mse_loss)(x, x + 1, wrt="target")
+    assert torch.equal(slope, losses.mse_loss_gradient(x, x + 1, wrt="target"))
+    with pytest.raises(ValueError, match="out: .* there are two results"):
+        gradref.value_and_derivative(activations.silu)(x, out=x)
 
 
 def test_directional_derivative_of_a_loss() -> None:
@@ -193,8 +197,14 @@ def test_autograd_takes_tensors() -> None:
 def test_weights_are_constants() -> None:
     loss = gradref.as_autograd(losses.cross_entropy)
     weight = torch.ones(3, requires_grad=True)
-    with pytest.raises(ValueError, match="weight: got a tensor that requires grad, wants"):
+    with pytest.raises(ValueError, match="weight: got a tensor that torch differentiates"):
         loss(torch.zeros(1, 3), torch.tensor([0]), weight=weight)
+    with pytest.raises(ValueError, match="weight: got a tensor that torch differentiates"):
+        torch.func.jvp(
+            lambda w: loss(torch.zeros(1, 3), torch.tensor([0]), weight=w),
+            (torch.ones(3),),
+            (torch.ones(3),),
+        )
 
 
 def test_compiled_training_step_is_the_eager_one() -> None:

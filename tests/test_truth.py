@@ -98,3 +98,24 @@ def test_hessian_by_polarisation() -> None:
         for m in range(3):
             hvp = activations.softmax_hvp(rows, np.tile(eye[k], (2, 1)), np.tile(eye[m], (2, 1)))
             assert np.allclose(hessian[:, k, :, m], hvp, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "x", "parameters"),
+    [
+        ("softplus", 0, -7118.445522457185, {"beta": 0.1}),
+        ("softplus", 0, -7.44e282, {"beta": 1e-280}),
+        ("elu", 1, -738.5498, {"alpha": 100.0}),
+        ("silu", 1, -714.0, {}),
+        ("gelu", 1, -37.9, {}),
+    ],
+)
+def test_no_factor_meets_a_subnormal(
+    name: str, order: int, x: float, parameters: dict[str, Any]
+) -> None:
+    """Deep in a tail an exponential has lost digits that its multiple still has."""
+    (record,) = operations(name)
+    given = {**record.parameters, **parameters}
+    truth = jets(record.truth, np.array([x]), **given).high[order, 0]
+    function = (record.function, *record.derivatives.values())[order]
+    assert abs(function(x, **given) - truth) <= 4 * max(np.spacing(abs(truth)), 5e-324)

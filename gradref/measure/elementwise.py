@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gradref.measure.inputs import HALVES, elementwise_inputs
-from gradref.measure.ulp import errors, spacing, to_floats
+from gradref.measure.ulp import errors, first_beyond, spacing, to_floats
 from gradref.measure.verdict import NOTABLE_ULP, Case, Mask, Results, Row, number
 from gradref.operation import Facts, Operation
 from gradref.truth.jets import Balls, Floats, beyond_half, jets
@@ -80,9 +80,9 @@ def _judge_order(
     if dtype in HALVES:
         for i in np.flatnonzero(np.abs(ulp - 0.5) < 2.0**-20):
             half = 0.5 * float(spacing(truth.high[i], dtype))
-            beyond = beyond_half(
-                record.truth, points[i], order, results.ours[i], half, **parameters
-            )
+            limit = first_beyond(dtype)
+            got = float(np.clip(results.ours[i], -limit, limit))
+            beyond = beyond_half(record.truth, points[i], order, got, half, **parameters)
             ulp[i] = np.nextafter(0.5, 1.0) if beyond else 0.5
     bound = ULP_BOUND[dtype]
     normal = np.abs(truth.high) >= torch.finfo(dtype).smallest_normal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,20 @@ def to_floats(values: torch.Tensor) -> Floats:
     return np.asarray(values.detach().cpu().to(torch.float64).numpy())
 
 
+def first_beyond(dtype: torch.dtype) -> float:
+    """The first power of two that the format cannot hold, to which an overflow rounds."""
+    _, exponent = np.frexp(torch.finfo(dtype).max)
+    return math.inf if dtype is torch.float64 else math.ldexp(1.0, int(exponent))
+
+
 def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
     """The distance of ``got`` from the truth in ulp; inf where only one is a finite number.
 
     An overflow counts as the first power of two beyond the format, and a truth further out as just
     there, so that rounding to infinity is an error of at most half an ulp where it is right.
     """
-    _, exponent = np.frexp(torch.finfo(dtype).max)
+    beyond = first_beyond(dtype)
     with np.errstate(all="ignore"):
-        beyond = np.ldexp(1.0, exponent)
         overflow = np.isinf(got) & np.isfinite(truth.high)
         high = np.where(overflow, np.clip(truth.high, -beyond, beyond), truth.high)
         finite = np.where(overflow, np.copysign(beyond, got), got)

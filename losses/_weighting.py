@@ -1,0 +1,13 @@
+"""Weights: what is counted, and how often."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Weight times value; a weight of 0 counts for nothing, also where the value is infinite."""
+    if weight is None:
+        return values
+    return torch.where((weight == 0) & values.isinf(), 0.0, weight * values)
