@@ -235,7 +235,7 @@ def _even(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
 
 
 def _argument(x: Tensor) -> tuple[Tensor, Tensor]:
-    """V = 2u in twice float64's precision: an error in v is a relative error of exp(v)."""
+    """v = 2u in twice float64's precision: an error in v is a relative error of exp(v)."""
     high, low = _even(x, 1)
     v, error = two_product(x, high)
     return v, error + x * low

@@ -23,7 +23,7 @@ _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and 
 
 
 def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """X − max x, the mask of one largest element, and Σ exp(x − max x) over all the others."""
+    """x − max x, the mask of one largest element, and Σ exp(x − max x) over all the others."""
     largest = x.argmax(dim, keepdim=True)
     top = x.gather(dim, largest)
     shifted = x - top
@@ -39,7 +39,7 @@ def _complement(x: Tensor, dim: int) -> Tensor:
 
 
 def _centred(v: Tensor, x: Tensor, dim: int) -> Tensor:
-    """V − Σ p v for p = softmax(x), from v's values relative to the one at the largest p."""
+    """v − Σ p v for p = softmax(x), from v's values relative to the one at the largest p."""
     relative = v - v.gather(dim, x.argmax(dim, keepdim=True))
     return relative - (softmax(x, dim) * relative).sum(dim, keepdim=True)
 

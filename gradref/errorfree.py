@@ -15,7 +15,7 @@ _SPLIT = 2.0**27 + 1
 
 
 def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
-    """A + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
+    """a + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
     s = torch.as_tensor(a + b)
     bb = s - a
     return s, (a - (s - bb)) + (b - bb)
@@ -36,7 +36,7 @@ def _high_half(a: Tensor | float) -> Tensor | float:
 
 
 def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
-    """A + b, where what is rounded away still decides a later rounding to a shorter format.
+    """a + b, where what is rounded away still decides a later rounding to a shorter format.
 
     A sum of at most 25 bits can be a tie of such a format. If it is not exact it moves one ulp to
     the side of its error, as a sticky bit does in hardware (Boldo and Melquiond 2008).
@@ -48,7 +48,7 @@ def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
 
 
 def times_exp(c: Tensor | float, t: Tensor, error: Tensor | None = None) -> Tensor:
-    """c·exp(t + error) for t ≤ 0 and a tiny ``error``, without underflow before the last product.
+    """c·exp(t + error) for a tiny ``error``, without underflow before the last product.
 
     Deep in the tail exp(t) is subnormal and has lost digits that c·exp(t) would still have; there
     exp(t + 64)·c·exp(−64) has them, and t + 64 is exact.

@@ -57,7 +57,7 @@ def each(function: Callable[[Any], Any], array: Any) -> Any:
 
 
 def xlogy(x: Any, y: Any) -> Any:
-    """X log y for every pair of an array, with 0 log y = 0 where x is the constant 0."""
+    """x log y for every pair of an array, with 0 log y = 0 where x is the constant 0."""
     return np.frompyfunc(_xlogy, 2, 1)(x, y)
 
 

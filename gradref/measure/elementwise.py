@@ -184,7 +184,7 @@ def _bisect(
 def torch_jets(
     record: Operation, x: torch.Tensor, parameters: dict[str, Any]
 ) -> list[Floats | None]:
-    """Torch's value, first and second derivative by autograd; None where it has none."""
+    """torch's value, first and second derivative by autograd; None where it has none."""
     if record.torch is None:
         return [None, None, None]
     leaf = x.clone().requires_grad_()

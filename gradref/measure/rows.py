@@ -353,7 +353,7 @@ class _Part:
 
 
 def _attempt(q: Quantity, s: Sample) -> Floats | None:
-    """Torch's result, or None where it has no such derivative."""
+    """torch's result, or None where it has no such derivative."""
     try:
         return to_floats(q.theirs(s))
     except (RuntimeError, NotImplementedError) as error:
