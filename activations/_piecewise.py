@@ -274,7 +274,7 @@ def _excess(x: Tensor, beta: float, threshold: float) -> Tensor:
 
 
 def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """T = −|βx| and its rounding error, which is a relative error of exp(t)."""
+    """t = −|βx| and its rounding error, which is a relative error of exp(t)."""
     product, error = two_product(x, beta)
     lost = torch.where(product.abs() < 1000, -error * product.sign(), 0.0)
     return -product.abs(), lost

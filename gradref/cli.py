@@ -52,7 +52,10 @@ def _in_a_folder(path: Path | None) -> Path | None:
 
 
 PathOption = Annotated[
-    Path | None, typer.Option(dir_okay=False, writable=True, callback=_in_a_folder)
+    Path | None,
+    typer.Option(
+        dir_okay=False, writable=True, callback=_in_a_folder, help="Write the verdicts there."
+    ),
 ]
 
 
@@ -86,7 +89,7 @@ def verify(
     console = Console()
     records = _operations(operation)
     devices, skipped = _devices(device)
-    chosen = [d.value for d in dtype] if dtype else list(DTYPES)
+    chosen = list(dict.fromkeys(d.value for d in dtype)) if dtype else list(DTYPES)
     selected = cases(records, chosen, devices)
     run = Run(mode.value, seed, skipped, tuple(sorted(set(order or (0, 1, 2)))))
     try:
@@ -138,7 +141,10 @@ def show(
 
     from gradref.report.declaration import show_declaration
 
-    (record,) = _operations([operation])
+    records = _operations([operation])
+    if len(records) != 1:
+        raise typer.BadParameter(f"{operation} is a package; name one operation")
+    (record,) = records
     show_declaration(Console(), record)
     if plot is not None:
         from gradref.report.plot import plot_operation

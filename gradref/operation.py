@@ -93,6 +93,9 @@ class Kink:
 class Facts:
     """What is known of an elementwise function; every field is tested, also a ``False``.
 
+    ``zeros`` brackets the isolated irrational zeros of f′ (1) and f″ (2), where float64 itself
+    loses digits; ``"odd"`` is odd about (0, f(0)); codomain and Lipschitz constant are exact.
+
     A field that depends on the parameters is a function of them: ``limits=lambda alpha: ...``.
     """
 
@@ -208,20 +211,21 @@ def operations(*names: str) -> list[Operation]:
     ``names`` selects operations by name, or every operation of a package by the package's name.
     """
     packages = sorted(entry.value for entry in entry_points(group="gradref.operations"))
-    found = [record for package in packages for record in declared(package)]
-    if not names:
-        return found
-    known = {record.name for record in found}
+    found = [(package, record) for package in packages for record in declared(package)]
+    known = {record.name for _, record in found}
     for name in names:
         if name not in known and name not in packages:
             reject("operation", repr(name), f"one of {', '.join(sorted(known))}")
-    return [record for record in found if {record.name, record.module.split(".")[0]} & set(names)]
+    chosen = set(names)
+    return [record for package, record in found if not names or chosen & {record.name, package}]
 
 
 def declared(package: str) -> Iterator[Operation]:
-    """The operations among a package's public names, in the order of its source."""
+    """The operations declared in a package among its public names, in the order of its source."""
     module = import_module(package)
     for value in vars(module).values():
         record = getattr(value, "operation", None)
-        if isinstance(record, Operation) and record.function is value:
+        if not isinstance(record, Operation) or record.function is not value:
+            continue
+        if f"{record.module}.".startswith(f"{package}."):  # and not imported from another one
             yield record

@@ -57,7 +57,7 @@ def gradient(function: AnyFunction) -> AnyFunction:
 
 
 def jacobian(function: AnyFunction) -> AnyFunction:
-    """The Jacobian of a row-wise function; that of an elementwise one is its derivative.
+    """The Jacobian of a row-wise function.
 
     >>> import activations
     >>> jacobian(activations.softmax).__name__
@@ -97,7 +97,7 @@ def vjp(function: AnyFunction) -> AnyFunction:
         return record.derivatives["gradient"]
     if record.kind == "rowwise":
         return record.derivatives["vjp"]
-    return _product(record, "derivative", "grad_output")
+    return _product(record, "vjp", "derivative", "grad_output")
 
 
 def jvp(function: AnyFunction) -> AnyFunction:
@@ -112,7 +112,7 @@ def jvp(function: AnyFunction) -> AnyFunction:
         return _directional(record)
     if record.kind == "rowwise":
         return record.derivatives["jvp"]
-    return _product(record, "derivative", "tangent")
+    return _product(record, "jvp", "derivative", "tangent")
 
 
 def hvp(function: AnyFunction) -> AnyFunction:
@@ -124,7 +124,7 @@ def hvp(function: AnyFunction) -> AnyFunction:
     """
     record = _base(function)
     if record.kind == "elementwise":
-        return _product(record, "second_derivative", "grad_output", "tangent")
+        return _product(record, "hvp", "second_derivative", "grad_output", "tangent")
     return record.derivatives["hvp"]
 
 
@@ -145,7 +145,7 @@ def _declared(record: Operation, role: str, function: AnyFunction | None = None)
 
 
 @functools.cache
-def _product(record: Operation, role: str, *vectors: str) -> AnyFunction:
+def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunction:
     """A derivative of an elementwise function times vectors, evaluated wide as one formula."""
     slope = inspect.unwrap(record.derivatives[role])
 
@@ -154,7 +154,7 @@ def _product(record: Operation, role: str, *vectors: str) -> AnyFunction:
         product: Tensor = result * slope(x, **rest)
         return product
 
-    return rows_call(_sign(formula, record, *vectors), record, "element")
+    return rows_call(_sign(formula, record, name, *vectors), record, "element")
 
 
 @functools.cache
@@ -167,7 +167,7 @@ def _directional(record: Operation) -> AnyFunction:
         terms: Tensor = slope(**rest, wrt=along) * tangent
         return terms if record.coupled is None else terms.sum(-1)
 
-    signed = _sign(formula, record, "tangent")
+    signed = _sign(formula, record, "jvp", "tangent")
     keyword = inspect.Parameter("along", inspect.Parameter.KEYWORD_ONLY, default=along)
     signature = inspect.signature(signed)
     parameters = [*signature.parameters.values(), keyword]
@@ -175,8 +175,10 @@ def _directional(record: Operation) -> AnyFunction:
     return rows_call(signed, record, "row")
 
 
-def _sign(formula: AnyFunction, record: Operation, *vectors: str) -> AnyFunction:
-    """Give a composed formula the arguments of the operation, with the vectors after the arrays."""
+def _sign(formula: AnyFunction, record: Operation, name: str, *vectors: str) -> AnyFunction:
+    """Give a composed formula a name and the operation's arguments, vectors after the arrays."""
+    formula.__name__ = formula.__qualname__ = f"{record.name}_{name}"
+    formula.__doc__ = f"The {name} of {record.name}, composed of its declared derivatives."
     parameters = list(record.signature.parameters.values())
     arrays = [
         p.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)

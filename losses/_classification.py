@@ -528,7 +528,8 @@ def binary_cross_entropy_with_logits_gradient(
     grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`\partial \ell / \partial x = w\,((1 - t)\,\sigma(x) - q\,t\,\sigma(-x))`,
-    :math:`\partial \ell / \partial t = w\,((q - 1) \operatorname{softplus}(-x) - x)`.
+    :math:`\partial \ell / \partial t = w\,(q \operatorname{softplus}(-x)
+    - \operatorname{softplus}(x))`, which is −wx for q = 1.
 
     σ(−x) rather than 1 − σ(x), which would lose the gradient of a confident and right prediction.
 
@@ -536,8 +537,10 @@ def binary_cross_entropy_with_logits_gradient(
     tensor([-4.1399e-08])
     """
     if wrt == "target":
-        extra = 0 if pos_weight is None else (pos_weight - 1) * softplus(-input)
-        return weighted(extra - input, weight)
+        if pos_weight is None:
+            return weighted(-input, weight)
+        linear = torch.where(input < 0, weighted(input, pos_weight), input)
+        return weighted((pos_weight - 1) * softplus(-input.abs()) - linear, weight)
     hit = weighted(target * sigmoid(-input), pos_weight)
     return weighted((1 - target) * sigmoid(input) - hit, weight)
 

@@ -83,6 +83,7 @@ def test_orders_are_selected(tmp_path: Path) -> None:
         (("verify", "--dtype", "float8"), 2, "float8"),
         (("verify", "--order", "3"), 2, "order"),
         (("show", "gleu"), 2, "gleu"),
+        (("show", "activations"), 2, "a package"),
         (("frobnicate",), 2, "frobnicate"),
         (("verify", "silu", "--device", "nonesuch"), 3, "could not run: device 'nonesuch'"),
         (("show", "softmax", "--plot", "/tmp/x.png"), 2, "rowwise"),
@@ -101,7 +102,7 @@ def test_exit_codes() -> None:
     run.finished = True
     assert run.exit_code == 3
     case = Case("relu", {}, "float32", "cpu")
-    run.outcomes.append(Outcome(case, (), "RuntimeError: no memory", 0.0))
+    run.outcomes.append(Outcome(case, (), "RuntimeError: no memory"))
     assert run.exit_code == 3
     assert run.as_dict()["errors"] == [{"case": "relu", "error": "RuntimeError: no memory"}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 import activations
 import losses
 from gradref.declare import elementwise
-from gradref.operation import REAL, Facts, Operation, declared, operation, operations
+from gradref.measure.elementwise import find_zeros, judge_elementwise
+from gradref.measure.verdict import Case
+from gradref.operation import Facts, Operation, declared, operation, operations
 
 RECORDS = operations()
 NOT_OURS = {"inplace", "size_average", "reduce", "_stacklevel", "dtype", "out"}
@@ -121,19 +124,36 @@ def test_operations_are_found_by_name_and_package() -> None:
 
 
 def test_a_function_of_ones_own() -> None:
-    """Adding a function takes one declaration; nothing else knows its name."""
+    """Adding a function takes one declaration; what it does not declare is not judged."""
+    infinities = {-torch.inf: (torch.inf, -torch.inf, 2.0), torch.inf: (torch.inf, torch.inf, 2.0)}
 
     @elementwise(
         torch=lambda x: x * x,
         truth=lambda x: x * x,
-        facts=Facts(limits={}, codomain=(0.0, torch.inf), lipschitz=torch.inf, convex=True),
+        facts=Facts(infinities, codomain=(0.0, torch.inf), lipschitz=torch.inf, convex=True),
     )
     def square(x: torch.Tensor, /) -> torch.Tensor:
         return x * x
 
     assert square(3.0) == 9.0
-    assert square.operation.name == "square"
-    assert square.operation.domains.get("x", REAL) is REAL
+    record = square.operation
+    (row,) = judge_elementwise(record, Case("square", {}, "bfloat16", "cpu"), "smoke", 0)
+    assert row.quantity == "value"
+    assert row.passed
+
+
+def test_a_bracket_without_a_zero_is_refused() -> None:
+    (silu,) = operations("silu")
+    assert silu.facts is not None
+    wrong = dataclasses.replace(silu.facts, zeros={1: [(5.0, 6.0)]})
+    with pytest.raises(ValueError, match="zeros: got .* wants a bracket in which the sign changes"):
+        find_zeros(silu, wrong, {})
+
+
+def test_a_package_declares_only_what_is_its_own() -> None:
+    names = {record.name for record in declared("losses")}
+    assert "softplus" not in names  # which its modules import
+    assert "softplus" in {record.name for record in declared("activations")}
 
 
 def test_the_readme_and_the_docstrings_have_no_todo() -> None:

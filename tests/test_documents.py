@@ -9,25 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradref.measure.elementwise import ORDERS
+from gradref.measure.elementwise import ORDERS, torch_jets
 from gradref.operation import operations
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_conventions_are_those_declared() -> None:
-    path = ROOT / "docs" / "conventions.md"
-    before = path.read_text()
-    after = runpy.run_path(str(ROOT / "docs" / "build.py"))["conventions"]()
-    assert after == before, "run: python docs/build.py"
+    written = (ROOT / "docs" / "conventions.md").read_text()
+    generated = runpy.run_path(str(ROOT / "docs" / "build.py"))["conventions"]()
+    assert generated == written, "run: python docs/build.py"
 
 
-def findings() -> list[tuple[str, str, str, float, float]]:
+def findings() -> list[tuple[str, str, str, float, float, float]]:
     text = (ROOT / "README.md").read_text()
-    row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| (\S+) \| \S+ \| (\S+) \|", re.M)
+    row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| \S+ \| (\S+) \| (\S+) \|", re.M)
     return [
-        (name, quantity, dtype, float(x), float(ours))
-        for name, quantity, dtype, x, _, ours in row.findall(text)
+        (name, quantity, dtype, float(x), float(torchs), float(ours))
+        for name, quantity, dtype, x, torchs, ours in row.findall(text)
     ]
 
 
@@ -35,14 +34,20 @@ def test_the_readme_has_findings() -> None:
     assert len(findings()) >= 4
 
 
-@pytest.mark.parametrize(("name", "quantity", "dtype_name", "x", "ours"), findings())
+@pytest.mark.parametrize(("name", "quantity", "dtype_name", "x", "torchs", "ours"), findings())
 def test_the_findings_in_the_readme(
-    name: str, quantity: str, dtype_name: str, x: float, ours: float
+    name: str, quantity: str, dtype_name: str, x: float, torchs: float, ours: float
 ) -> None:
+    """Ours anywhere; torch's where it is the torch and the machine that were measured."""
     (record,) = operations(name)
     functions = {ORDERS[0]: record.function, **record.derivatives}
     point = torch.tensor(x, dtype=getattr(torch, dtype_name))
     assert float(functions[quantity](point)) == pytest.approx(ours, rel=1e-5)
+    made = f"torch {torch.__version__} on {torch.backends.cpu.get_cpu_capability()}."
+    if made in (ROOT / "README.md").read_text():
+        theirs = torch_jets(record, point[None], record.parameters)[ORDERS.index(quantity)]
+        assert theirs is not None
+        assert theirs[0] == pytest.approx(torchs, rel=1e-5)
 
 
 def test_the_commands_of_the_readme() -> None:

@@ -161,6 +161,7 @@ def test_directional_derivative_of_a_loss() -> None:
 def test_transforms_keep_signatures() -> None:
     names = list(inspect.signature(gradref.vjp(activations.gelu)).parameters)
     assert names == ["x", "grad_output", "approximate"]
+    assert gradref.vjp(activations.gelu).__name__ == "gelu_vjp"
     names = list(inspect.signature(gradref.jvp(losses.mse_loss)).parameters)
     assert names == ["input", "target", "tangent", "reduction", "weight", "along"]
 

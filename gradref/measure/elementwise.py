@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradref.arrays import reject
 from gradref.measure.inputs import HALVES, elementwise_inputs
 from gradref.measure.ulp import errors, first_beyond, spacing, to_floats
 from gradref.measure.verdict import NOTABLE_ULP, Case, Mask, Results, Row, number
@@ -48,14 +49,16 @@ def judge_elementwise(record: Operation, case: Case, mode: str, seed: int) -> li
     truth = _truth(record, facts, points, parameters)
     moved = x.to(case.device)
     theirs = torch_jets(record, moved, parameters)
-    functions = (record.function, *(record.derivatives[name] for name in ORDERS[1:]))
+    declared = {ORDERS[0]: record.function, **record.derivatives}
     rows = []
-    for order, function in enumerate(functions):
+    for order, name in enumerate(ORDERS):
+        if name not in declared:
+            continue
         results = Results(
             case,
-            ORDERS[order],
+            name,
             truth[order],
-            to_floats(function(moved, **parameters)),
+            to_floats(declared[name](moved, **parameters)),
             theirs[order],
             lambda index: {"x": number(points[index], dtype)},
         )
@@ -176,6 +179,8 @@ def _bisect(
         return float(np.sign(jets(record.truth, np.array([x]), **parameters).high[order, 0]))
 
     start = sign(low)
+    if start == sign(high):
+        reject("zeros", f"{bracket} for order {order}", "a bracket in which the sign changes")
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if sign(middle) == start else (low, middle)
     return low

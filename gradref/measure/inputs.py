@@ -79,7 +79,8 @@ def draw(
     if domain.draw == "unit":
         return _unit(shape, rng)
     if domain.draw == "weight":
-        return rng.uniform(0.1, 3.0, shape)
+        plain = rng.choice([0.0, 2.0**-20, 1.0, 2.5], shape)
+        return np.asarray(plain * rng.choice([1.0, 0.7], shape))
     distribution = _distribution(shape, rng)
     return distribution if domain.draw == "distribution" else np.log(distribution + 1e-3)
 

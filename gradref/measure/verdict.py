@@ -202,7 +202,8 @@ class Results:
         at = ", ".join(f"{name}={value}" for name, value in self.describe(index).items())
         return (
             f"{self.case.label} {self.quantity} {self.case.dtype} {self.case.device}: at {at} got "
-            f"{self.ours[index]!r}, truth {self.truth.high[index]!r}, {ulp[index]:.4g} ulp, "
+            f"{float(self.ours[index])!r}, truth {float(self.truth.high[index])!r}, "
+            f"{ulp[index]:.4g} ulp, "
             f"bound {bound}"
         )
 

@@ -14,7 +14,7 @@ from gradref.operation import Domain, Number, Operation
 
 def show_declaration(console: Console, record: Operation) -> None:
     """Formulas, facts, and the table of kinks and limits."""
-    signature = str(record.signature).replace("'Tensor", "Tensor").replace("'", "")
+    signature = str(inspect.signature(record.formula, eval_str=True)).replace("typing.", "")
     console.print(f"[bold]{record.name}[/]{escape(signature)}", highlight=False)
     console.print(f"{record.kind}, from {record.module}\n", highlight=False)
     _print_formula(console, record.name, record.formula)
@@ -51,8 +51,9 @@ def _show_facts(console: Console, record: Operation) -> None:
     facts = record.facts.at(**record.parameters)
     grows = "increasing" if facts.monotone else "not monotone"
     bends = "convex" if facts.convex else "not convex"
+    symmetry = {"odd": "odd about (0, f(0))", "even": "even", None: "no symmetry"}[facts.symmetry]
     console.print(
-        f"codomain {facts.codomain}, {facts.symmetry or 'no'} symmetry, {grows}, {bends},"
+        f"codomain {facts.codomain}, {symmetry}, {grows}, {bends},"
         f" Lipschitz constant {facts.lipschitz:g}\n",
         highlight=False,
     )

@@ -38,7 +38,7 @@ def cells(line: Line) -> tuple[str, ...]:
         line.dtype,
         f"{line.points:,}",
         ulp(line.ours),
-        f"{line.used:.2f}",
+        f"{line.used:.2f}" if line.used < 10 else ">10",
         ulp(line.theirs),
         share(line.agreement),
         line.grade.split()[0],
