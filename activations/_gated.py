@@ -170,9 +170,9 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
         slope, low = _even(t, 3)
         square, rest = two_product(slope, slope)
         bend, error_of_bend = two_product(t.abs(), square)  # |x| v'²
-        rest = error_of_bend + t.abs() * (rest + 2 * slope * low)
-        factor = 2 * slope + t.square() * (6 * CUBIC[0]) - bend
-        factor = factor + (2 * bend * e / (1 + e) - rest)
+        rest = error_of_bend + t.abs() * (rest + 2 * slope * low) - 2 * low
+        factor, part = two_sum(2 * slope + t.square() * (6 * CUBIC[0]), -bend)
+        factor = factor + (2 * bend * e / (1 + e) + part - rest)
         scale, lost = two_sum(e * (2 + e), 1.0)  # (1 + e)²
         return times_exp(factor / scale, -v.abs(), -error * v.sign() - lost / scale)
     square, error = two_product(t, t)

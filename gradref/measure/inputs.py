@@ -116,9 +116,9 @@ def _unit(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 def _distribution(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Concentrated, uniform or even, some with a zero, some one-hot; a row of two for a vector."""
     matrix = shape if len(shape) == 2 else (*shape, 2)
-    gamma = rng.gamma(rng.choice([0.1, 1.0, 20.0], size=(shape[0], 1)), 1.0, matrix) + 1e-30
+    gamma = rng.gamma(rng.choice([0.3, 1.0, 20.0], size=(shape[0], 1)), 1.0, matrix) + 1e-30
     p: Floats = gamma / gamma.sum(-1, keepdims=True)
-    style = rng.integers(0, 6, shape[0])
+    style = rng.integers(0, 20, shape[0])
     p[style == 0, 0] = 0.0
     certain = np.flatnonzero(style == 1)
     p[certain] = np.eye(matrix[1])[rng.integers(0, matrix[1], len(certain))]
