@@ -109,11 +109,6 @@ class Results:
     theirs: Floats | None
     describe: Callable[[int], dict[str, str]]
 
-    def errors_of(self, which: Literal["ours", "theirs"]) -> Floats | None:
-        """The errors of either at every point."""
-        got = getattr(self, which)
-        return None if got is None else errors(got, self.truth, self.case.torch_dtype)
-
     def row(
         self,
         region: str,
@@ -134,10 +129,10 @@ class Results:
         undecided = keep & np.isnan(used)
         keep = keep & ~undecided
         ours = Errors.of(ulp, self.ours, self.truth.high, keep)
-        their_ulp = self.errors_of("theirs")
         theirs, share = None, None
         findings: list[Finding] = []
-        if self.theirs is not None and their_ulp is not None:
+        if self.theirs is not None:
+            their_ulp = errors(self.theirs, self.truth, self.case.torch_dtype)
             ordinary = keep & ~parts["special"] if "special" in parts else keep
             theirs = Errors.of(their_ulp, self.theirs, self.truth.high, ordinary)
             share = agreement(self.ours[keep], self.theirs[keep])

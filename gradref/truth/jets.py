@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def jets(truth: Callable[..., Any], x: Floats, **parameters: Any) -> Balls:
     high, low = np.full((3, len(x)), np.nan), np.zeros((3, len(x)))
     todo: Iterable[int] = range(len(x))
     bits = START_BITS
-    exact = _exact(parameters)
+    exact = exactly(parameters)
     points = x.tolist()
     while bits <= CAP_BITS and todo:
         with ctx.workprec(bits):
@@ -74,7 +74,7 @@ def beyond_half(
 
     For the points where ``high + low`` cannot tell, decided at a higher and higher precision.
     """
-    exact = _exact(parameters)
+    exact = exactly(parameters)
     bits = START_BITS
     while bits <= CAP_BITS:
         with ctx.workprec(bits):
@@ -88,5 +88,6 @@ def beyond_half(
     return True
 
 
-def _exact(parameters: dict[str, Any]) -> dict[str, Any]:
+def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a truth, floats as the exact numbers that they are."""
     return {name: arb(v) if type(v) is float else v for name, v in parameters.items()}

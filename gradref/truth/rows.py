@@ -15,7 +15,7 @@ import numpy as np
 from flint import arb, arb_series, ctx
 from numpy.typing import NDArray
 
-from gradref.truth.jets import GOOD_BITS, Balls
+from gradref.truth.jets import GOOD_BITS, Balls, exactly
 
 Objects = NDArray[np.object_]
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,10 +51,7 @@ def derivatives(
 ) -> Derivatives:
     """Everything up to second order, at one precision."""
     with ctx.workprec(bits):
-        exact = {name: arb(v) if type(v) is float else v for name, v in parameters.items()}
-        constants = {
-            name: _series(a, 0) if a.dtype.kind == "f" else a for name, a in arrays.items()
-        }
+        exact, constants = exactly(parameters), _constants(arrays)
         widths = {name: arrays[name].shape[1] if arrays[name].ndim == 2 else 1 for name in wrt}
         coordinates = [(name, j) for name in wrt for j in range(widths[name])]
 
@@ -94,8 +91,12 @@ def denominators(
     """What every row counts for in a mean: its declared mass, else 1."""
     if mass is None:
         return np.array([arb(1)] * rows, dtype=object)
-    series = {name: _series(a, 0) if a.dtype.kind == "f" else a for name, a in arrays.items()}
-    return np.asarray(_coefficient[0](mass(**series, **parameters)))
+    return np.asarray(_coefficient[0](mass(**_constants(arrays), **parameters)))
+
+
+def _constants(arrays: Arrays) -> dict[str, Any]:
+    """Floats as series that do not move; indices as they are."""
+    return {name: _series(a, 0) if a.dtype.kind == "f" else a for name, a in arrays.items()}
 
 
 def to_balls(objects: Objects, invisible: arb) -> Balls:
