@@ -6,6 +6,7 @@ The body of a loss is the unreduced loss of every element or row, that of a grad
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradref import series
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.operation import REAL, WEIGHT
+from gradref.errorfree import two_sum
+from gradref.operation import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, REAL, WEIGHT
 from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]
@@ -187,6 +190,243 @@ def sum_of_squares_hessian_diagonal(
     tensor([1., 1.])
     """
     return torch.ones_like(input)
+
+
+# --- squared error near the target, absolute error beyond ----------------------------------------
+
+
+def _huber_truth(input: Any, target: Any, delta: Any, weight: Any) -> Any:
+    def of(residual: Any) -> Any:
+        distance = residual if residual[0] > 0 else -residual
+        if distance[0] < delta:
+            return residual * residual / 2
+        return delta * (distance - delta / 2)
+
+    return series.each(of, input - target) * (1 if weight is None else weight)
+
+
+@loss(
+    torch=F.huber_loss,
+    truth=_huber_truth,
+    domains={**_PAIR, "delta": POSITIVE_NUMBER, "weight": WEIGHT},
+    cases=({}, {"delta": 0.7}, {"delta": 2.5, "weight": WEIGHT}),
+)
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    r"""Squared error up to a residual of δ, absolute error beyond; by default its mean.
+
+    .. math:: \ell = w\,\tfrac12 (x - t)^2 \text{ for } |x - t| < \delta, \quad
+              w\,\delta\,\bigl(|x - t| - \tfrac12 \delta\bigr) \text{ otherwise}
+
+    Both are w·h(|x − t| − h/2), h = min(|x − t|, δ). ``reduction="mean"`` divides by the number of
+    elements, also under ``weight`` (``mse_loss``: by the sum of the weights), as in torch.
+    Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second derivative
+    jumps from w to 0 at |x − t| = δ. ``input`` and ``target`` have one shape: nothing is broadcast
+    but ``weight`` (numbers ≥ 0). NaN gives NaN. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a ``delta`` that is not positive and finite, a negative weight
+    or an unknown reduction.
+    Source: ``torch.nn.functional.huber_loss``; Huber (1964).
+
+    >>> huber_loss(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="none")
+    tensor([0.1250, 1.5000])
+    """
+    distance = (input - target).abs()
+    reach = distance.clamp(max=delta)
+    return weighted(reach * (distance - reach / 2), weight)
+
+
+@gradient(huber_loss)
+def huber_loss_gradient(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x = w \max(-\delta, \min(x - t, \delta))
+    = -\partial \ell / \partial t`.
+
+    >>> huber_loss_gradient(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="sum")
+    tensor([0.5000, 1.0000])
+    """
+    sign = 1 if wrt == "input" else -1
+    return weighted(sign * (input - target).clamp(-delta, delta), weight)
+
+
+@hvp(huber_loss)
+def huber_loss_hvp(
+    input: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    reduction: Reduction = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    wrt: Argument = "input",
+    along: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\pm w\,v` for |x − t| < δ, else 0: also at |x − t| = δ, as in torch.
+
+    >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
+    >>> huber_loss_hvp(x, torch.zeros(2), v, reduction="sum")
+    tensor([1., 0.])
+    """
+    sign = 1 if wrt == along else -1
+    return weighted(sign * _is_within(input, target, delta) * tangent, weight)
+
+
+@hessian_diagonal(huber_loss)
+def huber_loss_hessian_diagonal(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`w` for |x − t| < δ, else 0: also at |x − t| = δ, as in torch.
+
+    >>> x = torch.tensor([0.5, 1.0, 3.0])
+    >>> huber_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum")
+    tensor([1., 0., 0.])
+    """
+    return weighted(_is_within(input, target, delta), weight)
+
+
+def _smooth_l1_truth(input: Any, target: Any, beta: Any) -> Any:
+    def of(residual: Any) -> Any:
+        if residual[0] == 0 and beta == 0:
+            return 0 * residual  # the corner of an absolute value
+        distance = residual if residual[0] > 0 else -residual
+        if distance[0] < beta:
+            return residual * residual / (2 * beta)
+        return distance - beta / 2
+
+    return series.each(of, input - target)
+
+
+@loss(
+    torch=F.smooth_l1_loss,
+    truth=_smooth_l1_truth,
+    domains={**_PAIR, "beta": NON_NEGATIVE_NUMBER},
+    cases=({}, {"beta": 0.7}, {"beta": 2.5}, {"beta": 0.0}),
+)
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, reduction: Reduction = "mean", beta: float = 1.0
+) -> Tensor:
+    r"""Absolute error, rounded off below a residual of β; by default its mean.
+
+    .. math:: \ell = \frac{(x - t)^2}{2 \beta} \text{ for } |x - t| < \beta, \quad
+              |x - t| - \tfrac12 \beta \text{ otherwise}
+
+    It is ``huber_loss`` with δ = β, divided by β; for β = 0 it is the absolute error (L1 loss).
+    Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second derivative
+    jumps from 1/β to 0 at |x − t| = β; for β = 0 there is a corner at x = t. ``input`` and
+    ``target`` have one shape: nothing is broadcast. NaN gives NaN. float64, float32, float16,
+    bfloat16.
+
+    Raises ValueError for two shapes, a ``beta`` that is negative or not finite, or an unknown
+    reduction.
+    Source: ``torch.nn.functional.smooth_l1_loss``; Girshick (2015).
+
+    >>> smooth_l1_loss(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="none")
+    tensor([0.1250, 1.5000])
+    """
+    distance = (input - target).abs()
+    if beta == 0:
+        return distance
+    reach = distance.clamp(max=beta)
+    return reach / beta * (distance - reach / 2)
+
+
+@gradient(smooth_l1_loss)
+def smooth_l1_loss_gradient(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    beta: float = 1.0,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x = \max(-1, \min((x - t) / \beta, 1))
+    = -\partial \ell / \partial t`.
+
+    For β = 0 it is the sign of x − t: at the corner, with subdifferential [−1, 1], 0 as in torch.
+
+    >>> smooth_l1_loss_gradient(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), "sum")
+    tensor([0.5000, 1.0000])
+    """
+    residual = input - target if wrt == "input" else target - input
+    if beta == 0:
+        return residual.sign().masked_fill(residual.isnan(), nan)
+    return (residual / beta).clamp(-1, 1)
+
+
+@hvp(smooth_l1_loss)
+def smooth_l1_loss_hvp(
+    input: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    reduction: Reduction = "mean",
+    beta: float = 1.0,
+    *,
+    wrt: Argument = "input",
+    along: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\pm v / \beta` for |x − t| < β, else 0: also at |x − t| = β, as in torch.
+
+    >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
+    >>> smooth_l1_loss_hvp(x, torch.zeros(2), v, reduction="sum", beta=2.0)
+    tensor([0.5000, 0.0000])
+    """
+    sign = 1 if wrt == along else -1
+    return sign * _smooth_l1_curvature(input, target, beta) * tangent
+
+
+@hessian_diagonal(smooth_l1_loss)
+def smooth_l1_loss_hessian_diagonal(
+    input: Tensor,
+    target: Tensor,
+    reduction: Reduction = "mean",
+    beta: float = 1.0,
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`1 / \beta` for |x − t| < β, else 0: also at |x − t| = β, as in torch.
+
+    >>> x = torch.tensor([0.5, 2.0, 3.0])
+    >>> smooth_l1_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum", beta=2.0)
+    tensor([0.5000, 0.0000, 0.0000])
+    """
+    return _smooth_l1_curvature(input, target, beta)
+
+
+def _smooth_l1_curvature(input: Tensor, target: Tensor, beta: float) -> Tensor:
+    within = _is_within(input, target, beta)
+    return within if beta == 0 else within / beta
+
+
+def _is_within(input: Tensor, target: Tensor, threshold: float) -> Tensor:
+    """1 where |x − t| < threshold, before the difference is rounded, else 0; NaN for NaN."""
+    residual, error = two_sum(input, -target)
+    distance = residual.abs()
+    excess = torch.where(distance == threshold, error * residual.sign(), distance - threshold)
+    return (excess < 0).to(excess.dtype).masked_fill(excess.isnan(), nan)
 
 
 # --- Euclidean norm ------------------------------------------------------------------------------

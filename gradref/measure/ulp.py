@@ -26,7 +26,7 @@ def spacing(value: Floats, dtype: torch.dtype) -> Floats:
 
 def to_floats(values: torch.Tensor) -> Floats:
     """The exact values of a tensor of any dtype, as float64."""
-    return np.asarray(values.detach().cpu().to(torch.float64).numpy())
+    return np.asarray(values.to(torch.float64).numpy(force=True))
 
 
 def first_beyond(dtype: torch.dtype) -> float:
