@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, localcontext
-from math import inf, sqrt
+from math import inf, pi, sqrt
 from typing import Any, Literal
 
 import torch
@@ -203,7 +203,7 @@ def _cdf(x: Tensor) -> Tensor:
     """Φ(x) = ½ erfc(−x/√2), with the rounding error of x/√2 put back to first order."""
     z, error = two_product(x, -HALF_ROOT[0])
     error = error - x * HALF_ROOT[1]
-    cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(float(PI))
+    cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(pi)
     return cdf
 
 
