@@ -31,6 +31,8 @@ def balls(*high: float, low: float = 0.0) -> Balls:
         (1.0 + 2.0**-7, 1.0, torch.bfloat16, 1.0),
         (0.0, 2.0**-24, torch.float16, 1.0),
         (0.0, 2.0**-149, torch.float32, 1.0),
+        (2.0**-149, 0.0, torch.float32, 1.0),
+        (2.0**-24, 0.0, torch.float16, 1.0),
         (-0.0, 0.0, torch.float32, 0.0),
         (2.0, 1.0, torch.float16, 1024.0),
         (math.inf, 65519.0, torch.float16, 0.53125),

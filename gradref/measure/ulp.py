@@ -17,7 +17,7 @@ HISTOGRAM_EDGES = (0.5, 0.5001, 1.0, 2.0, 4.0, 16.0, 256.0, 65536.0)
 def spacing(value: Floats, dtype: torch.dtype) -> Floats:
     """One ulp of the binade of ``value``: of the smallest one below it, of the largest above."""
     info = torch.finfo(dtype)
-    _, exponent = np.frexp(np.abs(value))
+    _, exponent = np.frexp(np.maximum(np.abs(value), info.smallest_normal))  # 0 has no exponent
     _, smallest = np.frexp(info.smallest_normal)
     _, largest = np.frexp(info.max)
     binade = np.ldexp(1.0, np.clip(exponent, smallest, largest) - 1)
