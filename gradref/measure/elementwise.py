@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gradref.arrays import reject
 from gradref.measure.inputs import HALVES, elementwise_inputs
 from gradref.measure.ulp import errors, first_beyond, spacing, to_floats
 from gradref.measure.verdict import NOTABLE_ULP, Case, Mask, Results, Row, number
-from gradref.operation import Facts, Operation
+from gradref.operation import Facts, Jet, Operation
 from gradref.truth.jets import Balls, Floats, beyond_half, jets
 
 ORDERS = ("value", "derivative", "second_derivative")
@@ -46,7 +47,7 @@ def judge_elementwise(record: Operation, case: Case, mode: str, seed: int) -> li
     zeros = find_zeros(record, facts, parameters)
     x = elementwise_inputs(facts, zeros, dtype, SIZES[mode].get(dtype, 0), seed)
     points = to_floats(x)
-    truth = _truth(record, facts, points, parameters)
+    truth = elementwise_truth(record, facts, points, parameters)
     moved = x.to(case.device)
     theirs = torch_jets(record, moved, parameters)
     declared = {ORDERS[0]: record.function, **record.derivatives}
@@ -76,17 +77,12 @@ def _judge_order(
     zeros: list[float],
 ) -> list[Row]:
     dtype, truth = results.case.torch_dtype, results.truth
-    near = _near(points, zeros, NEAR.get(dtype, 0.0))
+    near = near_zeros(points, zeros, NEAR.get(dtype, 0.0))
     order = ORDERS.index(results.quantity)
     ulp = errors(results.ours, truth, dtype)
     undecided = np.isnan(truth.high) & ~special
     if dtype in HALVES:
-        for i in np.flatnonzero(np.abs(ulp - 0.5) < 2.0**-20):
-            half = 0.5 * float(spacing(truth.high[i], dtype))
-            limit = first_beyond(dtype)
-            got = float(np.clip(results.ours[i], -limit, limit))
-            beyond = beyond_half(record.truth, points[i], order, got, half, **parameters)
-            ulp[i] = np.nextafter(0.5, 1.0) if beyond else 0.5
+        settle_ties(ulp, record.truth, order, points, results.ours, truth, dtype, parameters)
     bound = ULP_BOUND[dtype]
     normal = np.abs(truth.high) >= torch.finfo(dtype).smallest_normal
     parts = {"normal": normal & ~special, "subnormal": ~normal & ~special, "special": special}
@@ -110,7 +106,7 @@ def _judge_order(
                 near,
                 ulp,
                 used=np.where(undecided, np.nan, ulp / allowed),
-                notable=NOTABLE_ULP + _backward(truth, points, dtype, zeros),
+                notable=NOTABLE_ULP + backward_error(truth, points, dtype, zeros),
                 bound=text,
                 grade="sampled (>=)",
                 parts={"near zero": near},
@@ -119,7 +115,27 @@ def _judge_order(
     return rows
 
 
-def _near(points: Floats, zeros: list[float], width: float) -> Mask:
+def settle_ties(
+    ulp: Floats,
+    truth: Callable[..., Any],
+    order: int,
+    points: Floats,
+    got: Floats,
+    balls: Balls,
+    dtype: torch.dtype,
+    parameters: dict[str, Any],
+) -> None:
+    """Replace errors that twice float64 cannot tell from half an ulp by proved ones."""
+    limit = first_beyond(dtype)
+    for i in np.flatnonzero(np.abs(ulp - 0.5) < 2.0**-20):
+        half = 0.5 * float(spacing(balls.high[i], dtype))
+        finite = float(np.clip(got[i], -limit, limit))
+        beyond = beyond_half(truth, points[i], order, finite, half, **parameters)
+        ulp[i] = np.nextafter(0.5, 1.0) if beyond else 0.5
+
+
+def near_zeros(points: Floats, zeros: list[float], width: float) -> Mask:
+    """Which points are within ``width``, relative, of a zero."""
     near = np.zeros(len(points), dtype=bool)
     for zero in zeros:
         near |= (points >= zero - width * abs(zero)) & (points <= zero + width * abs(zero))
@@ -132,32 +148,49 @@ def _near_bound(
     """What is promised around the isolated zeros, in ulp at every point."""
     if dtype is torch.float32:
         return np.full(len(points), NEAR_FLOAT32_BOUND), f"{NEAR_FLOAT32_BOUND:g} ulp"
-    backward = 0.5 + _backward(truth, points, dtype, zeros)
+    backward = 0.5 + backward_error(truth, points, dtype, zeros)
     return np.maximum(ULP_BOUND[dtype], backward), f"{NEAR_BACKWARD:g} u |x f'(x)|"
 
 
-def _backward(truth: Balls, points: Floats, dtype: torch.dtype, zeros: list[float]) -> Floats:
-    """The error in ulp that a backward error of ``NEAR_BACKWARD`` u is, around each zero."""
+def backward_error(
+    truth: Balls,
+    points: Floats,
+    dtype: torch.dtype,
+    zeros: list[float],
+    width: float | None = None,
+    unit: float | None = None,
+) -> Floats:
+    """The error in ulp that a backward error of ``NEAR_BACKWARD`` u is, around each zero.
+
+    ``unit`` is u, by default that of the dtype, and ``width`` says how far around a zero.
+    """
+    width = NEAR[dtype] if width is None else width
+    unit = torch.finfo(dtype).eps / 2 if unit is None else unit
     size = np.zeros(len(points))
     for zero in zeros:
         distance = np.abs(np.nan_to_num(points, nan=np.inf, posinf=np.inf) - zero)
         secant = (distance > 1e-3 * abs(zero)) & (distance < 1e-1 * abs(zero))
         slope = np.median(np.abs(truth.high[secant]) / distance[secant])
-        size[_near(points, [zero], NEAR[dtype])] = abs(zero) * slope
-    unit = torch.finfo(dtype).eps / 2
+        size[near_zeros(points, [zero], width)] = abs(zero) * slope
     return np.asarray(NEAR_BACKWARD * unit * size / spacing(truth.high, dtype))
 
 
-def _truth(record: Operation, facts: Facts, points: Floats, parameters: dict[str, Any]) -> Balls:
+def elementwise_truth(
+    record: Operation, facts: Facts, points: Floats, parameters: dict[str, Any]
+) -> Balls:
     """Arb at ordinary points; the declared limits and choices at infinities and kinks."""
     high, low = np.full((3, len(points)), np.nan), np.zeros((3, len(points)))
-    declared = {**facts.limits, **{at: kink.chosen for at, kink in facts.kinks.items()}}
-    for at, jet in declared.items():
+    for at, jet in declared_jets(facts).items():
         high[:, points == at] = np.asarray(jet)[:, None]
     ordinary = np.isfinite(points) & ~np.isin(points, list(facts.kinks))
     balls = jets(record.truth, points[ordinary], **parameters)
     high[:, ordinary], low[:, ordinary] = balls.high, balls.low
     return Balls(high, low)
+
+
+def declared_jets(facts: Facts) -> dict[float, Jet]:
+    """The jets at infinities and kinks, which are declared and not computed."""
+    return {**facts.limits, **{at: kink.chosen for at, kink in facts.kinks.items()}}
 
 
 def find_zeros(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
+from gradref.measure.environment import environment
 from gradref.measure.judge import DTYPES, Outcome, order_of
 from gradref.measure.verdict import Finding, Row, ordinary, relative_error
 
@@ -71,19 +70,6 @@ class Run:
             "errors": [{"case": o.case.label, "error": o.error} for o in self.errors],
             "rows": [asdict(row) for row in self.rows],
         }
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine: without them a number means nothing."""
-    names = ("gradref", "torch", "numpy", "python-flint")
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        **{name: version(name) for name in names},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpu capability": torch.backends.cpu.get_cpu_capability(),
-        "cuda device": cuda,
-    }
 
 
 @dataclass(frozen=True)

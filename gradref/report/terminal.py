@@ -26,8 +26,8 @@ from gradref.report.text import HEADER, cells, sentence, title
 
 
 @contextmanager
-def progress(console: Console, total: int) -> Iterator[Progress]:
-    """A progress bar over the cases of a run."""
+def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
+    """A progress bar over the parts of a run."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -36,13 +36,13 @@ def progress(console: Console, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        bar.add_task("judging", total=total)
+        bar.add_task(doing, total=total)
         yield bar
 
 
 def follow(console: Console, total: int, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
     """The outcomes as they come, behind a progress bar that names the last one."""
-    with progress(console, total) as bar:
+    with progress(console, total, "judging") as bar:
         for outcome in outcomes:
             label = f"{outcome.case.label} {outcome.case.dtype}"
             bar.update(bar.task_ids[0], advance=1, description=f"{label:48.48}")

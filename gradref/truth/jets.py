@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,3 +92,70 @@ def beyond_half(
 def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a truth, floats as the exact numbers that they are."""
     return {name: arb(v) if type(v) is float else v for name, v in parameters.items()}
+
+
+# --- a straight line near 0 ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """The truth for 0 < abs(x) ≤ ``reach`` on one side of 0: value + slope·x plus a remainder.
+
+    The remainder has the sign ``side`` (0: there is none) and at most the size
+    ``bound`` abs(x)^``power``.
+    """
+
+    value: float
+    slope: float
+    side: int
+    bound: float
+    power: int
+    reach: float
+
+
+LINE_BITS = 4096
+BESIDE_0 = -3000
+"""Exponent of the point that stands for 0 on either side of it."""
+
+NOTHING = arb(2) ** -1500
+SMALLEST, LARGEST = -150, 128
+"""Exponents between which the finite float32 numbers other than 0 lie."""
+
+
+def line_at_zero(
+    truth: Callable[..., Any], order: int, sign: int, **parameters: Any
+) -> Line | None:
+    """The line that f, f′ or f″ follows near 0 on the side of ``sign``, as far as it is proved.
+
+    Taylor's theorem: coefficients beside 0, and over every binade a ball of the first one that
+    is not zero. f is smooth between 0 and the first float; kinks elsewhere end the line.
+    """
+    exact = exactly(parameters)
+    with ctx.workprec(LINE_BITS):
+        beside = _coefficients(truth, arb(sign) * arb(2) ** BESIDE_0, order, exact)
+        value, slope = float(beside[0]), float(beside[1])
+        if not (abs(beside[0] - value) < NOTHING and abs(beside[1] - slope) < NOTHING):
+            return None
+        power = next((m for m in (2, 3, 4) if not abs(beside[m]) < NOTHING), 2)
+        side, bound, reach = None, arb(0), 0.0
+        for exponent in range(SMALLEST, LARGEST):
+            low = arb(2) ** exponent
+            binade = arb(sign) * (low * 3 / 2 + arb(0, low / 2))
+            rest = _coefficients(truth, binade, order, exact)[power]
+            if sign < 0 and power == 3:
+                rest = -rest
+            here = 0 if rest.is_zero() else 1 if rest > 0 else -1 if rest < 0 else None
+            if here is None or side not in (None, here):
+                break
+            side, bound, reach = here, bound.max(abs(rest)), 2.0 * float(low)
+    if side is None:
+        return None
+    return Line(value, slope, side, float(bound.upper()), power, reach)
+
+
+def _coefficients(
+    truth: Callable[..., Any], at: arb, order: int, parameters: dict[str, Any]
+) -> list[arb]:
+    """The Taylor coefficients of the derivative of an order."""
+    series = truth(arb_series([at, 1], prec=order + 5), **parameters)
+    return [series[order + j] * math.perm(order + j, order) for j in range(5)]

@@ -1,0 +1,5 @@
+"""``python -m gradref``: the command line, also for ``torchrun -m gradref``."""
+
+from gradref.cli import main
+
+main()

@@ -1,0 +1,22 @@
+"""Versions and machine: without them a number means nothing."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+
+def environment() -> dict[str, str]:
+    """What a result depends on besides the code that it is about."""
+    names = ("gradref", "torch", "numpy", "python-flint")
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        **{name: version(name) for name in names},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda device": cuda,
+        "cuda": str(torch.version.cuda or "none"),
+    }

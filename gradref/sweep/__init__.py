@@ -1,0 +1,1 @@
+"""Sweeps over every float32 input, and the certificates that they end in."""

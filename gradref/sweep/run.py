@@ -1,0 +1,366 @@
+"""The sweep of one quantity: every chunk once, by one process or shared between many."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gradref.arrays import WIDE
+from gradref.measure.elementwise import (
+    NEAR,
+    NEAR_FLOAT32_BOUND,
+    ORDERS,
+    ULP_BOUND,
+    find_zeros,
+)
+from gradref.measure.environment import environment
+from gradref.measure.inputs import elementwise_inputs
+from gradref.measure.ulp import spacing, to_floats
+from gradref.measure.verdict import number
+from gradref.operation import Facts, Operation
+from gradref.sweep import chunks
+from gradref.sweep.certificate import Certificate, Float64Error, Region, file_name
+from gradref.sweep.chunks import Pass, compiled
+from gradref.sweep.digest import source_digest
+from gradref.sweep.journal import Chunk, Journal
+from gradref.sweep.settle import Settler
+from gradref.sweep.tally import Tally
+from gradref.truth.jets import jets
+
+GENERAL, NEAR_ZERO = "everywhere else", "near an isolated zero"
+
+USABLE = 2.0**-10
+"""The error of float64 in ulp up to which it can decide almost everything."""
+
+SAMPLE = 40_000
+AROUND = 400
+"""Inputs at which float64 is compared with Arb: all over, and around each of the worst."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One quantity to certify: f, f′ or f″ of an operation, ours or by ``candidate``.
+
+    A candidate is a function of a float32 tensor; ours goes through its float64 formula, and at
+    the inputs that float64 cannot decide through the public function.
+    """
+
+    record: Operation
+    case: Mapping[str, Any]
+    quantity: str
+    dtype: str
+    device: str
+    subject: str = "gradref"
+    candidate: Callable[[Tensor], Tensor] | None = None
+    claim: float | None = None
+    chunk_count: int = field(default=chunks.COUNT)
+
+    @property
+    def name(self) -> str:
+        """The stem of every file of this sweep."""
+        return file_name(
+            self.subject, self.record.name, self.case, self.quantity, self.dtype, self.device
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the operation."""
+        return {**self.record.parameters, **self.case}
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch's object."""
+        return getattr(torch, self.dtype)  # type: ignore[no-any-return]  # a dtype by its name
+
+    @property
+    def order(self) -> int:
+        """How often the quantity is differentiated."""
+        return ORDERS.index(self.quantity)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What is declared for these parameters."""
+        assert self.record.facts is not None  # an elementwise operation has facts
+        return self.record.facts.at(**self.parameters)
+
+    @property
+    def declared(self) -> Callable[..., Any]:
+        """Our function for the quantity."""
+        if self.order == 0:
+            return self.record.function
+        return self.record.derivatives[self.quantity]
+
+    @property
+    def formula(self) -> Callable[[Tensor], Tensor]:
+        """Our formula for the quantity, of float64 tensors."""
+        return partial(inspect.unwrap(self.declared), **self.parameters)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """What is judged, at some inputs."""
+        if self.candidate is not None:
+            return self.candidate(x)
+        result: Tensor = self.declared(x, **self.parameters)
+        return result
+
+    @cached_property
+    def near(self) -> list[tuple[float, float]]:
+        """The intervals around the isolated zeros of a derivative, where Arb decides alone."""
+        if self.dtype != "float32":
+            return []
+        zeros = find_zeros(self.record, self.facts, self.parameters).get(self.order, [])
+        width = NEAR[torch.float32]
+        return [(z - width * abs(z), z + width * abs(z)) for z in zeros]
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The error that each region may have, in ulp."""
+        general = ULP_BOUND[self.torch_dtype] if self.claim is None else self.claim
+        bounds = {GENERAL: general}
+        if self.near:
+            bounds[NEAR_ZERO] = max(general, NEAR_FLOAT32_BOUND)
+        return bounds
+
+    @cached_property
+    def settler(self) -> Settler:
+        """What decides where float64 cannot."""
+        return Settler(self.record.truth, self.order, self.torch_dtype, self.facts, self.parameters)
+
+    @cached_property
+    def source(self) -> str:
+        """The digest of what is judged."""
+        return source_digest(self.candidate or self.declared)
+
+    def certified(self, folder: Path) -> Certificate | None:
+        """The certificate in a folder, if it is of this very source in this very environment."""
+        path = folder / f"{self.name}.json"
+        if not path.is_file():
+            return None
+        found = Certificate.read(path)
+        same = (found.source, found.environment) == (self.source, environment())
+        return found if same else None
+
+    def run(self, folder: Path, on_chunk: Callable[[int, int], None]) -> Certificate:
+        """Sweep what is not in the journal, and write the certificate of everything.
+
+        ``on_chunk`` hears how many chunks are done, of how many.
+        """
+        if self.dtype != "float32":
+            certificate = self._certificate(None, self._settle_all())
+            certificate.write(folder)
+            return certificate
+        float64 = float64_error(self)
+        comparison = self._comparison(float64.margin)
+        rank, world = rank_and_world()
+        journal = Journal(folder, self.name, self._key(float64), rank)
+        done = _shared(journal.read())
+        todo = [chunk for chunk in range(self.chunk_count) if chunk not in done][rank::world]
+        on_chunk(len(done), self.chunk_count)
+        mine: dict[int, Chunk] = {}
+        for count, chunk in enumerate(todo, start=1):
+            mine[chunk] = self._sweep(comparison, chunk)
+            journal.append(chunk, mine[chunk])
+            on_chunk(min(len(done) + count * world, self.chunk_count), self.chunk_count)
+        done = {**done, **_shared(mine)}
+        totals = {name: Tally() for name in self.bounds}
+        for chunk in sorted(done):
+            for name, tally in done[chunk].items():
+                totals[name] += tally
+        certificate = self._certificate(float64, totals)
+        if rank == 0:
+            certificate.write(folder)
+            journal.remove()
+        return certificate
+
+    def slice(self, margin: float, chunk: int, size: int) -> Chunk:
+        """The tallies of the first ``size`` inputs of a chunk, to compare a certificate with."""
+        return self._sweep(self._comparison(margin), chunk, size)
+
+    def _comparison(self, margin: float) -> Pass:
+        return Pass(self.formula, margin, self.near, list(self.facts.kinks), self.device)
+
+    def _key(self, float64: Float64Error) -> str:
+        """A digest of everything that the result of a chunk depends on."""
+        parts = (self.name, self.source, asdict(float64), environment(), self.bounds)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _sweep(self, comparison: Pass, chunk: int, size: int = chunks.SIZE) -> Chunk:
+        """One chunk: float64 decides what it can, Arb the rest."""
+        x = comparison.inputs(chunk, size)
+        got = None if self.candidate is None else self.candidate(x)
+        undecided, worst = comparison.run(chunk, got, size)
+        index = undecided.nonzero().squeeze(1)
+        open_x = x[index]
+        open_got = self.evaluate(open_x) if got is None else got[index]
+        points = to_floats(open_x)
+        bits = _bits(open_x)
+        settled = self.settler.settle(points, to_floats(open_got))
+        near = np.zeros(len(points), dtype=bool)
+        for low, high in self.near:
+            near |= (points >= low) & (points <= high)
+        count = size - len(points)
+        if worst <= 0.5:
+            decided = replace(Tally.all_correct(count), worst=worst)
+        else:
+            assert got is not None  # our own formula is never further from itself than half an ulp
+            ulp, wide = comparison.errors(chunk, got, size)
+            decided = Tally.of(
+                to_floats(ulp), to_floats(got), to_floats(wide), _bits(x), ~_mask(undecided)
+            )
+        general = Tally.of(
+            settled.ulp,
+            to_floats(open_got),
+            settled.truth,
+            bits,
+            ~near,
+            by_line=settled.by_line,
+            by_arb=settled.by_arb - int(near.sum()),
+        )
+        tallies = {GENERAL: decided + general}
+        if self.near:
+            tallies[NEAR_ZERO] = Tally.of(
+                settled.ulp,
+                to_floats(open_got),
+                settled.truth,
+                bits,
+                near,
+                by_arb=int(near.sum()),
+            )
+        return tallies
+
+    def _settle_all(self) -> Chunk:
+        """All 65,536 inputs of a 16-bit format, every one by Arb."""
+        x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(self.torch_dtype).to(self.device)
+        points, got = to_floats(x), to_floats(self.evaluate(x))
+        settled = self.settler.settle(points, got)
+        everywhere = np.ones(len(points), dtype=bool)
+        tally = Tally.of(
+            settled.ulp,
+            got,
+            settled.truth,
+            _bits(x),
+            everywhere,
+            by_line=settled.by_line,
+            by_arb=settled.by_arb,
+        )
+        return {GENERAL: tally}
+
+    def _certificate(self, float64: Float64Error | None, totals: Chunk) -> Certificate:
+        grade = "proved" if float64 is None else f"exhaustive ±{float64.margin:.1e} ulp"
+        return Certificate(
+            subject=self.subject,
+            operation=self.record.name,
+            parameters=dict(self.case),
+            quantity=self.quantity,
+            dtype=self.dtype,
+            device=self.device,
+            source=self.source,
+            environment=environment(),
+            grade=grade,
+            float64=float64,
+            regions={name: Region(self.bounds[name], totals[name]) for name in self.bounds},
+            worst_inputs={
+                name: _pasted(tally.worst_bits, self.torch_dtype)
+                for name, tally in totals.items()
+                if tally.worst_bits >= 0
+            },
+        )
+
+
+def float64_error(sweep: Sweep) -> Float64Error:
+    """How far the float64 formula is from Arb, as the sweep and as the public function runs it."""
+    both = (sweep.formula, compiled(sweep.formula, sweep.device))
+    x = elementwise_inputs(sweep.facts, {}, torch.float32, SAMPLE, 0)
+    rng = np.random.default_rng(0)
+    worst, at, count = 0.0, "", 0
+    for _ in range(3):
+        x = _comparable(sweep, x)
+        points = to_floats(x)
+        truth = jets(sweep.record.truth, points, **sweep.parameters)[sweep.order]
+        error = np.zeros(len(points))
+        for evaluate in both:
+            wide = to_floats(evaluate(_padded(x.to(WIDE), sweep.device)))[: len(points)]
+            ulp = np.abs((wide - truth.high) - truth.low) / spacing(truth.high, torch.float32)
+            error = np.maximum(error, np.where(np.abs(wide) < 2.0**128, ulp, 0.0))
+        count += len(points)
+        order = np.argsort(error)[::-1][:20]
+        if error[order[0]] > worst:
+            worst, at = float(error[order[0]]), number(float(points[order[0]]), torch.float32)
+        nearby = points[order, None] * (1 + rng.uniform(-(2.0**-8), 2.0**-8, (20, AROUND)))
+        x = torch.from_numpy(nearby.reshape(-1)).to(torch.float32)
+    if worst > USABLE:
+        raise ArithmeticError(
+            f"{sweep.name}: float64 is {worst:.3g} ulp off at {at}: too far to sweep with"
+        )
+    return Float64Error(worst, at, count, margin=2 * max(worst, 2.0**-31))
+
+
+def _comparable(sweep: Sweep, x: Tensor) -> Tensor:
+    """The inputs that float64 decides: finite, not declared, not near a zero; on no device yet."""
+    keep = x.isfinite()
+    for point in sweep.facts.kinks:
+        keep &= x != point
+    for low, high in sweep.near:
+        keep &= (x < low) | (x > high)
+    return x[keep]
+
+
+def _padded(x: Tensor, device: str) -> Tensor:
+    """To one size, for which one kernel is compiled."""
+    return torch.nn.functional.pad(x, (0, 2 * SAMPLE - len(x)), value=1.0).to(device)
+
+
+def _bits(x: Tensor) -> Any:
+    """The bit patterns of float32 or 16-bit numbers, as integers without a sign."""
+    integers = x.view(torch.int32 if x.dtype is torch.float32 else torch.int16)
+    return integers.to(torch.int64).cpu().numpy() & (2 ** (8 * x.itemsize) - 1)
+
+
+def _mask(flags: Tensor) -> Any:
+    return flags.cpu().numpy()
+
+
+def _pasted(bits: int, dtype: torch.dtype) -> str:
+    """The number with a bit pattern, as a person can paste it."""
+    unsigned = torch.uint32 if dtype is torch.float32 else torch.uint16
+    return number(float(torch.tensor(bits, dtype=unsigned).view(dtype)), dtype)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Which of how many processes this is."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _shared(chunks_here: dict[int, Chunk]) -> dict[int, Chunk]:
+    """The chunks of all processes; every one hears of all of them."""
+    if not dist.is_initialized():
+        return chunks_here
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, chunks_here)
+    return {chunk: tallies for one in gathered for chunk, tallies in one.items()}
+
+
+def sweeps(
+    records: Iterable[Operation], dtypes: Sequence[str], devices: Sequence[str]
+) -> list[Sweep]:
+    """Every quantity of the elementwise operations, for every setting of their parameters."""
+    return [
+        Sweep(record, case, quantity, dtype, device)
+        for record in records
+        if record.kind == "elementwise"
+        for case in record.cases
+        for quantity in ORDERS
+        if quantity == "value" or quantity in record.derivatives
+        for dtype in dtypes
+        for device in devices
+    ]

@@ -1,0 +1,81 @@
+"""What a set of inputs adds up to; the order in which sets are added does not matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
+from gradref.measure.verdict import Mask
+from gradref.truth.jets import Floats
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over some inputs, and the worst of their errors with its bit pattern.
+
+    ``worst_bits`` is -1 while the input of the worst error has not been looked up; of several
+    inputs with the same error it is the first.
+    """
+
+    inputs: int = 0
+    histogram: tuple[int, ...] = (0,) * (len(HISTOGRAM_EDGES) + 1)
+    worst: float = 0.0
+    worst_bits: int = -1
+    undecided: int = 0
+    by_line: int = 0
+    by_arb: int = 0
+    wrong_nonfinite: int = 0
+    lost_to_zero: int = 0
+    wrong_sign: int = 0
+
+    @property
+    def incorrectly_rounded(self) -> int:
+        """The inputs with an error above half an ulp."""
+        return sum(self.histogram[1:])
+
+    def quantile(self, share: float) -> float:
+        """The edge of the histogram that a share of the errors does not exceed."""
+        below = np.cumsum(self.histogram)
+        bin_ = int(np.searchsorted(below, share * self.inputs))
+        return HISTOGRAM_EDGES[bin_] if bin_ < len(HISTOGRAM_EDGES) else self.worst
+
+    @classmethod
+    def all_correct(cls, inputs: int) -> Tally:
+        """Inputs without an error above half an ulp."""
+        return cls(inputs, (inputs, *(0 for _ in HISTOGRAM_EDGES)))
+
+    @classmethod
+    def of(
+        cls, ulp: Floats, got: Floats, truth: Floats, bits: Any, keep: Mask, **settled: int
+    ) -> Tally:
+        """The tally of the inputs in ``keep``; an error of NaN is undecided."""
+        known = keep & ~np.isnan(ulp)
+        errors = Errors.of(ulp, got, truth, known)
+        return cls(
+            inputs=int(keep.sum()),
+            histogram=errors.histogram,
+            worst=errors.worst,
+            worst_bits=int(bits[errors.worst_index]) if errors.count else -1,
+            undecided=int((keep & ~known).sum()),
+            wrong_nonfinite=errors.wrong_nonfinite,
+            lost_to_zero=errors.lost_to_zero,
+            wrong_sign=errors.wrong_sign,
+            **settled,
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        worst = min((self, other), key=lambda t: (-t.worst, t.worst_bits))
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in ("histogram", "worst", "worst_bits")
+        }
+        return Tally(
+            histogram=tuple(a + b for a, b in zip(self.histogram, other.histogram, strict=True)),
+            worst=worst.worst,
+            worst_bits=worst.worst_bits,
+            **sums,
+        )

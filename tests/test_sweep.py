@@ -1,0 +1,203 @@
+"""Sweeps: what float64 decides, what Arb settles, what a kill leaves, what many processes share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sharded_sweep import CHUNKS, short_sweep
+
+from gradref.measure.ulp import errors, to_floats
+from gradref.operation import operations
+from gradref.sweep.certificate import Certificate
+from gradref.sweep.chunks import SIZE, Pass
+from gradref.sweep.digest import source_digest
+from gradref.sweep.journal import Journal
+from gradref.sweep.run import GENERAL, Sweep, float64_error
+from gradref.sweep.settle import Settler
+from gradref.sweep.tally import Tally
+from gradref.truth.jets import Balls, line_at_zero
+
+ROOT = Path(__file__).parent.parent
+
+
+def sweep_of(name: str, quantity: str, dtype: str = "float32", **case: Any) -> Sweep:
+    return Sweep(operations(name)[0], case, quantity, dtype, "cpu")
+
+
+# --- what decides --------------------------------------------------------------------------------
+
+
+def test_errors_are_those_of_the_judge() -> None:
+    """The compiled metric and the one of the verdicts, on every kind of number."""
+    values = [0.0, 1.0, -1.5, 2.0**-149, 2.0**-127, 3.4e38, 1e39, 1e60, math.inf, math.nan, 1e-60]
+    wide = torch.tensor([a for a in values for _ in values], dtype=torch.float64)
+    got = torch.tensor(values * len(values)).to(torch.float32)
+    comparison = Pass(lambda x: wide, 0.0, [], [])
+    ulp, _ = comparison.errors(0, got, len(got))
+    truth = Balls(to_floats(wide), np.zeros(len(wide)))
+    assert np.array_equal(to_floats(ulp), errors(to_floats(got), truth, torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity", "case"),
+    [
+        ("silu", "value", {}),
+        ("sigmoid", "second_derivative", {}),
+        ("elu", "value", {"alpha": 1.5}),
+        ("leaky_relu", "value", {"negative_slope": -1.5}),
+        ("gelu", "value", {"approximate": "tanh"}),
+    ],
+)
+@pytest.mark.parametrize("step", [None, math.inf, -math.inf])
+def test_the_line_near_zero_says_what_arb_says(
+    name: str, quantity: str, case: dict[str, Any], step: float | None, seed: int
+) -> None:
+    """On ties among the smallest numbers; right results, and those beside them."""
+    sweep = sweep_of(name, quantity, **case)
+    rng = np.random.default_rng(seed)
+    bits = torch.from_numpy(rng.integers(1, 0x1000000, 800)).to(torch.int32)
+    x = torch.cat([bits.view(torch.float32), -bits.view(torch.float32)])
+    got = sweep.evaluate(x)
+    if step is not None:
+        got = torch.nextafter(got, torch.tensor(step))
+    points, results = to_floats(x), to_floats(got)
+    quick = sweep.settler.settle(points, results)
+    slow = Settler(*(getattr(sweep.settler, f.name) for f in dataclasses.fields(Settler)))
+    vars(slow)["_lines"] = (None, None)
+    proved = slow.settle(points, results)
+    assert step is not None or quick.by_line > 0
+    assert proved.by_line == 0
+    assert np.array_equal(quick.ulp > 0.5, proved.ulp > 0.5)
+    assert np.allclose(quick.ulp, proved.ulp, rtol=1e-12)
+    assert quick.undecided == 0
+
+
+def test_a_line_ends_where_it_is_not_proved() -> None:
+    silu, sigmoid = operations("silu")[0], operations("sigmoid")[0]
+    line = line_at_zero(silu.truth, 0, 1)
+    assert line is not None
+    assert (line.value, line.slope, line.side, line.power) == (0.0, 0.5, 1, 2)
+    assert 0.1 < line.reach < 2  # the third derivative changes its sign beyond
+    bent = line_at_zero(sigmoid.truth, 2, -1)
+    assert bent is not None
+    assert (bent.slope, bent.side, bent.power) == (-0.125, -1, 3)
+    assert line_at_zero(operations("softplus")[0].truth, 0, 1, beta=1.0, threshold=math.inf) is None
+
+
+def test_float64_too_far_off_is_no_reference() -> None:
+    """Compiled for a CPU torch.expm1 is exp(x) - 1: the measured error says so."""
+    record = dataclasses.replace(operations("elu")[0])
+
+    def cancelling(x: torch.Tensor, /, alpha: float = 1.0) -> torch.Tensor:
+        return torch.where(x > 0, x, alpha * (torch.exp(x) - 1))
+
+    record.function = cancelling
+    with pytest.raises(ArithmeticError, match="too far to sweep with"):
+        float64_error(Sweep(record, {}, "value", "float32", "cpu"))
+
+
+def test_a_wrong_candidate_is_counted() -> None:
+    """One input of a slice is off by 3 ulp, one is NaN; all the others are right."""
+    honest = sweep_of("relu", "value")
+
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        y = honest.evaluate(x)
+        y[100] = torch.tensor(y[100].view(torch.int32).item() + 3, dtype=torch.int32).view(y.dtype)
+        y[200] = math.nan
+        return y
+
+    size, chunk = 1 << 12, 0x3F
+    sweep = dataclasses.replace(honest, candidate=wrong, claim=1.0)
+    tally = sweep.slice(1e-8, chunk, size)[GENERAL]
+    assert tally.inputs == size
+    assert tally.incorrectly_rounded == 2
+    assert (tally.worst, tally.wrong_nonfinite) == (math.inf, 1)
+    assert tally.worst_bits == chunk * SIZE + 200
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_a_sixteen_bit_certificate_is_proved(half: str, tmp_path: Path) -> None:
+    certificate = sweep_of("gelu", "derivative", half).run(tmp_path, lambda done, of: None)
+    assert certificate.grade == "proved"
+    assert certificate.passed
+    assert certificate.total.inputs == 2**16
+    assert certificate.total.incorrectly_rounded == 0
+    assert Certificate.read(tmp_path / f"{certificate.name}.json") == certificate
+
+
+def test_a_source_is_all_that_is_reached() -> None:
+    from activations import silu, silu_derivative, silu_second_derivative
+
+    assert len({source_digest(f) for f in (silu, silu_derivative, silu_second_derivative)}) == 3
+
+    def documented(x: float) -> float:
+        """Twice."""
+        return 2 * x
+
+    first = source_digest(documented)
+
+    def documented(x: float) -> float:  # type: ignore[no-redef]  # the same without a docstring
+        return 2 * x  # and with a comment
+
+    assert source_digest(documented) == first
+
+
+# --- what is left, and shared --------------------------------------------------------------------
+
+
+def test_a_line_cut_short_does_not_count(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a[1]", "key", 0)
+    journal.append(3, {GENERAL: Tally(inputs=5)})
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text() + '\n{"key": "key", "chu')
+    journal.append(4, {GENERAL: Tally(inputs=6)})
+    assert sorted(journal.read()) == [3, 4]
+    assert Journal(tmp_path, "a[1]", "another", 0).read() == {}
+    journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def run(folder: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(ROOT / "tests/sharded_sweep.py"), str(folder), *arguments]
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+        command[1:1] = [*torchrun, f"--master-port={random.randrange(20000, 60000)}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def certificate_in(folder: Path) -> bytes:
+    return (folder / f"{short_sweep().name}.json").read_bytes()
+
+
+@pytest.mark.xdist_group("sharded")
+def test_any_number_of_processes_writes_the_same_certificate(tmp_path: Path) -> None:
+    """And one that is killed goes on, with another number of processes."""
+    alone = run(tmp_path / "1", 1)
+    assert alone.returncode == 0, alone.stderr
+    expected = certificate_in(tmp_path / "1")
+    assert Certificate.read(next((tmp_path / "1").glob("*.json"))).total.inputs == CHUNKS * SIZE
+    for processes in (2, 3):
+        folder = tmp_path / str(processes)
+        shared = run(folder, processes)
+        assert shared.returncode == 0, shared.stderr
+        assert f"by {processes} processes" in shared.stdout
+        assert certificate_in(folder) == expected
+        assert [path.suffix for path in folder.iterdir()] == [".json"]
+    folder = tmp_path / "killed"
+    killed = run(folder, 2, "die")
+    assert killed.returncode != 0
+    assert "SIGKILL" in killed.stderr or "Signal 9" in killed.stderr
+    written = [line for path in folder.iterdir() for line in path.read_text().split("\n") if line]
+    assert len(written) >= 2
+    assert run(folder, 3).returncode == 0
+    assert certificate_in(folder) == expected
