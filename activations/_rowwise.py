@@ -149,7 +149,7 @@ def _log_softmax_truth(x: Any) -> Any:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-@rowwise(torch=F.log_softmax, truth=_log_softmax_truth, differs=_DIM)
+@rowwise(torch=F.log_softmax, truth=_log_softmax_truth, precision="absolute", differs=_DIM)
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     r"""Logarithm of softmax along ``dim``.
 

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradref.conformance import conforms
     from gradref.transforms import (
         as_autograd,
         derivative,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_autograd",
+    "conforms",
     "derivative",
     "gradient",
     "hvp",
@@ -32,7 +34,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the transforms, and torch with them, only when one is asked for."""
+    """Import what is public, and torch with it, only when it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
-    return getattr(import_module("gradref.transforms"), name)
+    module = "gradref.conformance" if name == "conforms" else "gradref.transforms"
+    return getattr(import_module(module), name)

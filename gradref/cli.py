@@ -1,10 +1,11 @@
-"""The command line: ``gradref verify``, ``gradref list``, ``gradref show``.
+"""The command line: ``gradref verify``, ``check``, ``certify``, ``list`` and ``show``.
 
 torch is imported by what needs it: ``gradref --help`` answers at once.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,29 @@ class Mode(StrEnum):
     full = "full"
 
 
+class CheckMode(StrEnum):
+    """How much is tried of a kernel."""
+
+    link = "link"
+    quick = "quick"
+    full = "full"
+    exhaustive = "exhaustive"
+
+
+class KinkChoice(StrEnum):
+    """What a derivative may be at a kink."""
+
+    torch = "torch"
+    subdifferential = "subdifferential"
+
+
+class GateChoice(StrEnum):
+    """What the rows of a kernel are held to."""
+
+    standard = "standard"
+    strict = "strict"
+
+
 class Dtype(StrEnum):
     """What is judged in."""
 
@@ -38,6 +62,8 @@ class Dtype(StrEnum):
     float16 = "float16"
     bfloat16 = "bfloat16"
 
+
+HALVES = (Dtype.float16, Dtype.bfloat16)
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Operations, or packages of them; all by default.")
@@ -59,17 +85,27 @@ PathOption = Annotated[
 ]
 
 
+DeviceOption = Annotated[
+    list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if any.")
+]
+OrderOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, max=2, help="0 values, 1 first, 2 second derivatives."),
+]
+
+
+ClaimOption = Annotated[
+    str | None,
+    typer.Option(help="What a kernel may be off, as in 2ulp. [default: 1ulp for 16 bits or 4ulp]"),
+]
+
+
 @app.command()
 def verify(
     operation: Names = None,
-    device: Annotated[
-        list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if any.")
-    ] = None,
+    device: DeviceOption = None,
     dtype: Annotated[list[Dtype] | None, typer.Option(help="By default all four.")] = None,
-    order: Annotated[
-        list[int] | None,
-        typer.Option(min=0, max=2, help="0 values, 1 first, 2 second derivatives."),
-    ] = None,
+    order: OrderOption = None,
     mode: Annotated[Mode, typer.Option(help="quick: minutes; full: more points.")] = Mode.quick,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
     json: PathOption = None,
@@ -110,6 +146,153 @@ def verify(
                 write(run, path)
     terminal.show(console, run)
     raise typer.Exit(run.exit_code)
+
+
+@app.command()
+def certify(
+    operation: Names = None,
+    device: DeviceOption = None,
+    dtype: Annotated[
+        list[Dtype] | None, typer.Option(help="By default float32, float16 and bfloat16.")
+    ] = None,
+    order: OrderOption = None,
+    module: Annotated[
+        str | None, typer.Option(help="Kernels to certify instead of ours, as for gradref check.")
+    ] = None,
+    claim: ClaimOption = None,
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Where certificates and journals go.")
+    ] = Path("certificates"),
+) -> None:
+    """Judge elementwise functions at every input of a dtype, and write certificates.
+
+    All 2^32 inputs of float32, all 65,536 of a 16-bit format. An interrupted sweep goes on where
+    it stopped; under torchrun the processes share the inputs.
+    Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
+    """
+    from gradref.report import certification
+    from gradref.sweep.run import sweeps
+
+    if Dtype.float64 in (dtype or ()):
+        raise typer.BadParameter("float64 has 2^64 inputs; gradref verify samples them")
+    chosen = [d.value for d in dict.fromkeys(dtype or (Dtype.float32, *HALVES))]
+    devices, _ = _devices(device)
+    out.mkdir(parents=True, exist_ok=True)
+    if module is not None:
+        raise typer.Exit(_certify_kernels(module, operation, chosen, devices, claim, out))
+    selected = [
+        sweep
+        for sweep in sweeps(_operations(operation), chosen, devices)
+        if order is None or sweep.order in order
+    ]
+    if not selected:
+        raise typer.BadParameter("nothing elementwise among the operations")
+    raise typer.Exit(certification.run_all(selected, out))
+
+
+def _certify_kernels(
+    module: str,
+    names: list[str] | None,
+    dtypes: list[str],
+    devices: list[str],
+    claim: str | None,
+    out: Path,
+) -> int:
+    """Certify somebody's elementwise kernels, which run in a process of their own."""
+    from gradref.check.exhaustive import sweeps
+    from gradref.check.judge import cases
+    from gradref.check.load import load
+    from gradref.check.options import Options
+    from gradref.check.run import ulp_of
+    from gradref.check.sandbox import Sandbox
+    from gradref.report import certification
+
+    try:
+        options = Options(claim=None if claim is None else ulp_of(claim))
+        kernels = [k for k in load(module) if not names or {k.name, k.operation} & set(names)]
+    except (ValueError, ImportError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from None
+    with Sandbox(module, None) as runner:
+        selected = [
+            sweep
+            for device in devices
+            for kernel, case in cases(kernels, dtypes, device)
+            for sweep in sweeps(kernel, case, runner, options)
+        ]
+        if not selected:
+            raise typer.BadParameter("nothing elementwise among the kernels")
+        return certification.run_all(selected, out)
+
+
+@app.command()
+def check(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="file.py, module, module:attribute or namespace::op, with the kernels to judge."
+        ),
+    ],
+    op: Annotated[
+        str | None, typer.Option(help="One operation, or what a single object is a kernel for.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Comma-separated: f64, f32, f16, bf16, or torch's names.")
+    ] = "f64,f32,f16,bf16",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    mode: Annotated[
+        CheckMode, typer.Option(help="link: does it run; full: hostile conditions too.")
+    ] = CheckMode.quick,
+    claim: ClaimOption = None,
+    kinks: Annotated[
+        KinkChoice, typer.Option(help="torch's choice, or anything in the subdifferential.")
+    ] = KinkChoice.torch,
+    gate: Annotated[
+        GateChoice,
+        typer.Option(help="Rows: what usual algorithms keep, or what a stable one does."),
+    ] = GateChoice.standard,
+    xfails: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Patterns of verdicts expected to fail."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the random inputs; by default a fresh one.")
+    ] = None,
+    json: PathOption = None,
+    junit: PathOption = None,
+    markdown: PathOption = None,
+    html: PathOption = None,
+) -> None:
+    """Judge somebody's kernels: values and gradients against the truth, and how they behave.
+
+    Every kernel runs in a process of its own: a crash or a hang is a verdict.
+    Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
+    """
+    from rich.console import Console
+
+    from gradref.check.options import Options
+    from gradref.check.run import dtypes_of, ulp_of
+    from gradref.report import checked as report
+
+    console = Console()
+    fresh = random.SystemRandom().randrange(2**31) if seed is None else seed
+    _devices([device])
+    try:
+        bound = None if claim is None else ulp_of(claim)
+        options = Options(mode.value, fresh, bound, kinks.value, gate.value, device)
+        result = report.follow(console, subject, op, dtypes_of(dtype), options, xfails)
+    except (ValueError, ImportError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from None
+    writers = (
+        (json, report.write_json),
+        (junit, report.write_junit),
+        (markdown, report.write_markdown),
+        (html, report.write_html),
+    )
+    for path, write in writers:
+        if path is not None:
+            write(result, path)
+    report.show(console, result)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command("list")

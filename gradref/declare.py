@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradref.arrays import Extent
 from gradref.calls import elementwise_call, rows_call
-from gradref.operation import REAL, Domains, Facts, Operation
+from gradref.operation import REAL, Domains, Facts, Operation, Precision
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -131,6 +131,7 @@ def rowwise(
     *,
     torch: Callable[..., Tensor],
     truth: Callable[..., Any],
+    precision: Precision = "relative",
     differs: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Tensor]], Rows[P]]:
     """Declare a function of the vectors along ``dim``, which its formula sees as the last."""
@@ -146,6 +147,7 @@ def rowwise(
             domains={"x": REAL},
             differs=differs or {},
             coupled="dim",
+            precision=precision,
         )
         record.function = rows_call(formula, record, "element")
         return cast(Rows[P], record.function)
@@ -159,6 +161,7 @@ def loss(
     truth: Callable[..., Any],
     domains: Domains,
     coupled: Literal["dim", "class"] | None = None,
+    precision: Precision = "relative",
     mass: Callable[..., Tensor] | None = None,
     truth_mass: Callable[..., Any] | None = None,
     cases: Sequence[Mapping[str, Any]] = ({},),
@@ -168,6 +171,7 @@ def loss(
 
     A coupled loss has one value per row: along ``dim``, or along the dimension of the classes.
     ``truth`` gives the loss of every row, or the summands of it as columns.
+    ``precision`` says what the usual algorithms keep, which other people's kernels are held to.
     ``mass`` is what each value counts for in a mean (default 1), ``truth_mass`` the same for Arb.
     """
 
@@ -183,6 +187,7 @@ def loss(
             cases=cases,
             differs=differs or {},
             coupled=coupled,
+            precision=precision,
             mass=mass,
             truth_mass=truth_mass,
         )

@@ -18,6 +18,10 @@ from gradref.arrays import Extent, describe, reject
 
 Draw = Literal["real", "unit", "distribution", "log_probability", "index", "weight"]
 Kind = Literal["elementwise", "rowwise", "loss"]
+Precision = Literal["relative", "absolute"]
+"""What a usual algorithm keeps where the problem is well conditioned: every result to a few ulp,
+or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1."""
+
 Jet = tuple[float, float, float]
 """Value, first and second derivative at one point."""
 
@@ -132,6 +136,7 @@ class Operation:
     cases: Sequence[Mapping[str, Any]] = ({},)
     differs: Mapping[str, str] = field(default_factory=dict)
     coupled: Literal["dim", "class"] | None = None
+    precision: Precision = "relative"
     mass: Callable[..., Tensor] | None = None
     truth_mass: Callable[..., Any] | None = None
     derivatives: dict[str, Callable[..., Any]] = field(default_factory=dict)

@@ -224,6 +224,7 @@ def _cross_entropy_truth(
         "label_smoothing": UNIT_NUMBER,
     },
     coupled="class",
+    precision="absolute",
     mass=lambda input, target, weight, ignore_index, **_: (
         torch.ones_like(input[..., 0])
         if target.is_floating_point()

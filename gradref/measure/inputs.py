@@ -121,5 +121,6 @@ def _distribution(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     style = rng.integers(0, 20, shape[0])
     p[style == 0, 0] = 0.0
     certain = np.flatnonzero(style == 1)
-    p[certain] = np.eye(matrix[1])[rng.integers(0, matrix[1], len(certain))]
+    p[certain] = 0.0
+    p[certain, rng.integers(0, matrix[1], len(certain))] = 1.0
     return p if len(shape) == 2 else p[:, 0]

@@ -35,8 +35,11 @@ LENGTHS = {"smoke": (1, 3, 5), "quick": (1, 2, 3, 5, 7), "full": (1, 2, 3, 4, 5,
 ROWS = {"smoke": 60, "quick": 500, "full": 1500}
 """Rows of every length."""
 
-CHUNK = 7
+CHUNK = 8
 """Rows that are reduced to one mean or sum."""
+
+COLUMNS = 2
+"""Where nothing is coupled a chunk has two dimensions: a mean and a batchmean differ."""
 
 UNIT, UNDERFLOW = 2.0**-53, 2.0**-1074
 
@@ -51,6 +54,7 @@ class Sample:
     grad_output: Tensor
     tangent: Tensor
     parameters: dict[str, Any]
+    columns: int = 1
 
     def take(self, rows: Any) -> Sample:
         """Some of the rows; a weight per class belongs to all of them."""
@@ -65,7 +69,12 @@ class Sample:
     def chunks(self) -> list[Sample]:
         """The groups of rows that a mean or a sum is taken of."""
         count = len(self.grad_output)
-        return [self.take(slice(i, i + CHUNK)) for i in range(0, count, CHUNK)]
+        chunks = [self.take(slice(i, i + CHUNK)) for i in range(0, count, CHUNK)]
+        return [chunk._with_columns() for chunk in chunks] if self.columns > 1 else chunks
+
+    def _with_columns(self) -> Sample:
+        arrays = {name: a.reshape(-1, self.columns) for name, a in self.arrays.items()}
+        return replace(self, arrays=arrays)
 
     def leaves(self, *names: str) -> Sample:
         """The same with the floating ones of some arrays as leaves of a fresh graph."""
@@ -103,6 +112,7 @@ def draw_sample(record: Operation, case: Case, length: int, rows: int, seed: int
             for name, value in parameters.items()
             if name not in arrays and name != "reduction"
         },
+        columns=1 if record.coupled else COLUMNS,
     )
 
 
@@ -116,19 +126,30 @@ Contraction = Callable[[Derivatives, NDArray[Any], NDArray[Any]], NDArray[Any]]
 class Quantity:
     """One thing to judge: how ours and torch compute it, and what of the derivatives it is.
 
+    ``reduction`` is that of the chunks of a sample; their ``grad_output`` is that of the first row.
+
     The contraction is applied to the balls for the truth, and to magnitudes for the gate.
     """
 
-    name: str
+    role: str
     ours: Callable[[Sample], Tensor]
     theirs: Callable[[Sample], Tensor]
     contract: Contraction
+    wrt: str = ""
+    along: str = ""
     reduction: str = "none"
+
+    @property
+    def name(self) -> str:
+        """As it stands in a verdict: ``hvp(input, target)``, ``gradient(input) [mean]``."""
+        arguments = dict.fromkeys(name for name in (self.wrt, self.along) if name)
+        named = f"{self.role}({', '.join(arguments)})" if arguments else self.role
+        return named if self.reduction == "none" else f"{named} [{self.reduction}]"
 
 
 def quantities(record: Operation, one: Sample) -> Iterator[Quantity]:
     """Everything declared of an operation, for the arguments that a sample has."""
-    ours, theirs = _Ours(record), _Torch(record)
+    ours, theirs = _Declared(record), _Witness(record)
     if record.kind == "rowwise":
         yield Quantity("value", ours.value, theirs.value, lambda d, g, t: d.value)
         yield Quantity("jacobian", ours.of("jacobian"), theirs.jacobian, lambda d, g, t: d.jacobian)
@@ -139,30 +160,31 @@ def quantities(record: Operation, one: Sample) -> Iterator[Quantity]:
     yield Quantity("value", ours.value, theirs.value, lambda d, g, t: d.value.sum(1))
     wrt = [name for name in record.differentiable if one.arrays[name].is_floating_point()]
     for a in wrt:
-        yield Quantity(f"gradient({a})", ours.gradient(a), theirs.gradient(a), _gradient(a))
+        yield Quantity("gradient", ours.gradient(a), theirs.gradient(a), _gradient(a), a)
         yield Quantity(
-            f"hessian_diagonal({a})",
+            "hessian_diagonal",
             ours.hessian_diagonal(a),
             theirs.hessian_diagonal(a),
             _hessian_diagonal(a),
+            a,
         )
         for b in wrt:
-            name = f"hvp({a})" if a == b else f"hvp({a}, {b})"
-            yield Quantity(name, ours.hvp(a, b), theirs.hvp(a, b), _hvp(a, b))
+            yield Quantity("hvp", ours.hvp(a, b), theirs.hvp(a, b), _hvp(a, b), a, b)
     for reduction in record.reductions:
         yield Quantity(
-            f"value [{reduction}]",
+            "value",
             ours.reduced(reduction),
             theirs.reduced(reduction),
             lambda d, g, t: np.asarray((d.value * g).sum()).reshape(1),
-            reduction,
+            reduction=reduction,
         )
         yield Quantity(
-            f"gradient({wrt[0]}) [{reduction}]",
+            "gradient",
             ours.reduced_gradient(wrt[0], reduction),
             theirs.reduced_gradient(wrt[0], reduction),
             _gradient(wrt[0]),
-            reduction,
+            wrt[0],
+            reduction=reduction,
         )
 
 
@@ -189,7 +211,7 @@ def _hessian_diagonal(wrt: str) -> Contraction:
 
 
 @dataclass(frozen=True)
-class _Ours:
+class _Declared:
     """The declared functions, called on samples."""
 
     record: Operation
@@ -227,7 +249,10 @@ class _Ours:
     def reduced_gradient(self, wrt: str, reduction: str) -> Callable[[Sample], Tensor]:
         function = self.record.derivatives["gradient"]
         return lambda s: torch.cat(
-            [self._call(function, c, reduction=reduction, wrt=wrt) for c in s.chunks()]
+            [
+                self._call(function, c, reduction=reduction, wrt=wrt, grad_output=c.grad_output[0])
+                for c in s.chunks()
+            ]
         )
 
     def _derivative(self, role: str, s: Sample, **more: Any) -> Tensor:
@@ -241,7 +266,7 @@ class _Ours:
 
 
 @dataclass(frozen=True)
-class _Torch:
+class _Witness:
     """torch's counterpart and its derivatives by autograd."""
 
     record: Operation
@@ -308,7 +333,7 @@ class _Torch:
         def one(s: Sample) -> Tensor:
             leaves = s.leaves(*self.record.differentiable)
             y = self.call(leaves, reduction)
-            return _grad(y, leaves.arrays[wrt], torch.ones_like(y))
+            return _grad(y, leaves.arrays[wrt], s.grad_output[0])
 
         return lambda s: torch.cat([one(c) for c in s.chunks()])
 
@@ -331,13 +356,13 @@ def judge_rows(record: Operation, case: Case, mode: str, seed: int) -> list[Row]
     parts: dict[str, list[_Part]] = {}
     for length in lengths:
         s = draw_sample(record, case, length, count, seed)
-        proved = _Proved.of(record, case, s)
+        proved = Proved.of(record, case, s)
         finite = proved.finite_rows()
         for q in quantities(record, s):
             of, by = (s, proved) if q.reduction == "none" else (s.take(finite), proved.take(finite))
             ours = to_floats(q.ours(of))
             truth, allowed = by.quantity(q, ours.shape)
-            parts.setdefault(q.name, []).append(_Part(of, ours, _attempt(q, of), truth, allowed))
+            parts.setdefault(q.name, []).append(_Part(q, of, ours, attempt(q, of), truth, allowed))
     return [_row(case, name, found) for name, found in parts.items()]
 
 
@@ -345,6 +370,7 @@ def judge_rows(record: Operation, case: Case, mode: str, seed: int) -> list[Row]
 class _Part:
     """One quantity on one sample; ``scale`` is what float64 may add, absolutely."""
 
+    q: Quantity
     sample: Sample
     ours: Floats
     theirs: Floats | None
@@ -352,7 +378,15 @@ class _Part:
     scale: Floats
 
 
-def _attempt(q: Quantity, s: Sample) -> Floats | None:
+def row_of(s: Sample, q: Quantity, results: Floats, index: int) -> Sample:
+    """The row, or the chunk, that a result belongs to."""
+    if q.reduction == "none":
+        return s.take([index // (results.size // len(s.grad_output))])
+    chunks = s.chunks()
+    return chunks[index // (results.size // len(chunks))]
+
+
+def attempt(q: Quantity, s: Sample) -> Floats | None:
     """torch's result, or None where it has no such derivative."""
     try:
         return to_floats(q.theirs(s))
@@ -363,7 +397,7 @@ def _attempt(q: Quantity, s: Sample) -> Floats | None:
 
 
 @dataclass(frozen=True)
-class _Proved:
+class Proved:
     """The derivatives of a sample as balls, and as the magnitudes that gates are made of."""
 
     case: Case
@@ -373,9 +407,11 @@ class _Proved:
     tangent: Floats
     masses: NDArray[np.object_]
     length: int
+    columns: int
 
     @classmethod
-    def of(cls, record: Operation, case: Case, s: Sample) -> _Proved:
+    def of(cls, record: Operation, case: Case, s: Sample) -> Proved:
+        """Everything about a sample up to second order."""
         arrays = {name: _numpy(a) for name, a in s.arrays.items()}
         wrt = [name for name in record.differentiable if arrays[name].dtype.kind == "f"]
         bits = BITS[case.dtype]
@@ -394,16 +430,19 @@ class _Proved:
             tangent=to_floats(s.tangent).reshape(len(s.tangent), -1),
             masses=denominators(record.truth_mass, arrays, parameters, len(s.grad_output)),
             length=columns[0].shape[1],
+            columns=s.columns,
         )
 
     def finite_rows(self) -> NDArray[np.intp]:
-        """The rows with a finite value and gradient: one other row makes a mean infinite."""
+        """Chunks of rows with a finite value and gradient: one other makes a mean infinite."""
         magnitudes = self.balls.value.astype(float).sum(1) + self.balls.jacobian.astype(float).sum(
             (1, 2)
         )
-        return np.flatnonzero(np.isfinite(magnitudes))
+        finite = np.flatnonzero(np.isfinite(magnitudes))
+        return finite[: len(finite) // CHUNK * CHUNK]
 
-    def take(self, rows: Any) -> _Proved:
+    def take(self, rows: Any) -> Proved:
+        """Some of the rows."""
         return replace(
             self,
             balls=_rows_of(self.balls, rows),
@@ -434,11 +473,12 @@ class _Proved:
             total = {
                 "sum": 1,
                 "mean": masses.sum(),
-                "batchmean": len(masses),
+                "batchmean": len(masses) // self.columns,
             }[q.reduction]
+            backward = float(self.grad_output[i, 0]) if q.role == "gradient" else 1.0
             if total == 0:
-                total = np.inf if q.name.startswith("gradient") else np.nan
-            weight = np.array([[1 / arb(total)]] * len(masses), dtype=object)
+                total = np.inf if q.role == "gradient" else np.nan
+            weight = np.array([[backward / arb(total)]] * len(masses), dtype=object)
             truths.append(q.contract(_rows_of(self.balls, rows), weight, self.tangent[rows]))
             size = CHUNK * np.abs(weight.astype(float))
             scales.append(q.contract(_rows_of(self.magnitudes, rows), size, self.tangent[rows]))
@@ -485,11 +525,8 @@ def _row(case: Case, name: str, parts: list[_Part]) -> Row:
         which = int(np.searchsorted(ends, index, side="right"))
         part = parts[which]
         inside = index - int(ends[which]) + part.ours.size
-        row = inside // max(1, part.ours.size // len(part.ours))
-        if len(part.ours) != len(part.sample.grad_output):
-            chunk = part.sample.chunks()[row].arrays
-            return {n: _show(a, dtype) for n, a in chunk.items()}
-        return {n: _show(a, dtype) for n, a in part.sample.take([row]).arrays.items()}
+        of = row_of(part.sample, part.q, part.ours, inside)
+        return {n: show_values(a, dtype) for n, a in of.arrays.items()}
 
     results = Results(
         case=case,
@@ -523,7 +560,8 @@ def _known(values: Floats | None) -> Floats:
     return values
 
 
-def _show(values: Tensor, dtype: torch.dtype) -> str:
+def show_values(values: Tensor, dtype: torch.dtype) -> str:
+    """An array as a person can paste it."""
     if not values.is_floating_point():
         return str(values.tolist())
     flat = to_floats(values).reshape(-1)

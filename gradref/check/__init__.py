@@ -1,0 +1,1 @@
+"""Bring your own kernel: judge anybody's forward and backward against the truth."""

@@ -1,0 +1,238 @@
+"""One call of a kernel, made so that nothing it does to memory goes unseen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from gradref.check.kernel import Kernel, Role
+
+MemoryLayout = Literal["contiguous", "transposed", "strided", "offset", "expanded"]
+
+GUARD = 64
+"""Elements on either side of an array that no kernel may write to."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What to call with what.
+
+    ``vector`` is the incoming gradient of a backward, the tangent of a jvp. ``wrt`` are the
+    positions of the arrays that a gradient is wanted for. ``earlier`` holds other contents that
+    the very same tensors have in a call just before.
+    """
+
+    kernel: str
+    role: Role
+    arrays: tuple[Tensor, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    vector: Tensor | None = None
+    wrt: tuple[int, ...] = ()
+    order: int = 0
+    layout: MemoryLayout = "contiguous"
+    poisoned: bool = False
+    earlier: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: the results, or why there are none, and what happened to memory."""
+
+    results: tuple[Tensor | None, ...] = ()
+    problem: str = ""
+    unsupported: str = ""
+    wrote: tuple[str, ...] = ()
+
+
+def perform(kernel: Kernel, call: Call) -> Answer:
+    """Make a call; an exception of the kernel is an answer."""
+    entered = [_Entered.of(array, call) for array in call.arrays]
+    vector = None if call.vector is None else _Entered.of(call.vector, call)
+    everything = [*entered, *([vector] if vector else [])]
+    names = [*kernel.record.arguments, *(["grad_output" if call.role != "jvp" else "tangent"])]
+    try:
+        convert = _converter(kernel.library)
+        if call.earlier:
+            _rewrite(entered, call.earlier)
+            _invoke(kernel, call, [e.tensor for e in entered], vector, convert)
+            _rewrite(entered, call.arrays)
+        with _Poison(call.poisoned):
+            results = _invoke(kernel, call, [e.tensor for e in entered], vector, convert)
+    except UnsupportedError as reason:
+        return Answer(unsupported=str(reason))
+    except Exception as problem:
+        return Answer(problem=f"raises {type(problem).__name__}: {problem}".split("\n")[0])
+    which = [*range(len(entered)), len(names) - 1]
+    wrote = tuple(
+        names[i] if i < len(names) else f"argument {i}"
+        for i, e in zip(which, everything, strict=False)
+        if e.changed()
+    )
+    copies = tuple(None if r is None else r.detach().cpu().clone() for r in results)
+    return Answer(copies, wrote=wrote)
+
+
+class UnsupportedError(Exception):
+    """What a kernel does not offer: a dtype, a derivative."""
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """An array as the kernel sees it, with a copy of it and of the guards around it."""
+
+    tensor: Tensor
+    buffer: Tensor
+    before: Tensor
+
+    @classmethod
+    def of(cls, array: Tensor, call: Call) -> _Entered:
+        buffer, tensor = _laid_out(array, call.layout)
+        return cls(tensor, buffer, buffer.clone())
+
+    def changed(self) -> bool:
+        """Whether anything in or around the array is not what it was."""
+        if self.buffer.is_floating_point():
+            integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[self.buffer.itemsize]
+            return not torch.equal(
+                self.buffer.detach().view(integer), self.before.detach().view(integer)
+            )
+        return not torch.equal(self.buffer, self.before)
+
+
+def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
+    """A buffer with guards, and the array inside it in the layout."""
+    sentinel = math.nan if array.is_floating_point() else 0
+    shape = array.shape
+    step = {"strided": 2}.get(layout, 1)
+    offset = GUARD + (3 if layout == "offset" else 0)
+    span = array.numel() * step
+    buffer = array.new_full((span + 2 * GUARD + 3,), sentinel)
+    inner = buffer[offset : offset + span : step] if span else buffer[:0]
+    if layout == "transposed" and array.dim() >= 2:
+        view = inner.view(*shape[:-2], shape[-1], shape[-2]).transpose(-1, -2)
+    else:
+        view = inner.view(shape)
+    view.copy_(array)
+    if layout == "expanded" and array.dim() >= 1 and shape[0] > 1:
+        view = view[:1].expand(shape)
+    return buffer, view
+
+
+def _rewrite(entered: Sequence[_Entered], contents: Sequence[Tensor]) -> None:
+    for e, content in zip(entered, contents, strict=True):
+        e.tensor.copy_(content)
+        e.before.copy_(e.buffer)
+
+
+class _Poison:
+    """Fresh memory is NaN while a kernel runs: torch fills it, and NumPy is dealt used pages."""
+
+    def __init__(self, active: bool) -> None:
+        self._active = active
+
+    def __enter__(self) -> None:
+        if self._active:
+            self._was = torch.are_deterministic_algorithms_enabled()
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # noqa: B010
+
+    def __exit__(self, *problem: object) -> None:
+        if self._active:
+            torch.use_deterministic_algorithms(self._was)
+
+
+Convert = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
+
+
+def _converter(library: str) -> Convert:
+    """Into a library's arrays and back, on the same memory where that can be."""
+    if library == "numpy":
+
+        def to_numpy(tensor: Tensor) -> Any:
+            if tensor.dtype is torch.bfloat16:
+                raise UnsupportedError("NumPy has no bfloat16")
+            return tensor.numpy()
+
+        return to_numpy, lambda value: torch.from_numpy(np.asarray(value).copy())
+    if library == "jax":
+        from jax import dlpack  # pyright: ignore[reportMissingImports]  # where it is installed
+
+        return dlpack.from_dlpack, from_dlpack
+    return lambda tensor: tensor, _tensor
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"returned {type(value).__name__}, wants a tensor")
+    return value
+
+
+def _invoke(
+    kernel: Kernel, call: Call, arrays: list[Tensor], vector: _Entered | None, convert: Convert
+) -> tuple[Tensor | None, ...]:
+    """The results of a call: the value, or a gradient for each of ``wrt``."""
+    function = kernel.functions[call.role]
+    into, back = convert
+    keywords = {k: into(v) if isinstance(v, Tensor) else v for k, v in call.keywords.items()}
+    if call.role == "function" and call.order:
+        assert vector is not None  # a derivative of a function has an incoming gradient
+        return _differentiated(function, call, arrays, vector.tensor, keywords)
+    given = [into(array) for array in arrays]
+    if call.role == "backward":
+        assert vector is not None  # the incoming gradient
+        result = function(into(vector.tensor), *given, **keywords)
+        gradients = result if isinstance(result, (tuple, list)) else (result,)
+        return tuple(
+            back(gradients[i]) if i < len(gradients) and gradients[i] is not None else None
+            for i in call.wrt
+        )
+    if call.role == "jvp":
+        assert vector is not None  # the tangent
+        return (back(function(*given, into(vector.tensor), **keywords)),)
+    if call.role == "value_and_gradient":
+        value, gradient = function(*given, **keywords)
+        first = gradient[0] if isinstance(gradient, (tuple, list)) else gradient
+        return back(value), back(first)
+    return (back(function(*given, **keywords)),)
+
+
+def _differentiated(
+    function: Callable[..., Any],
+    call: Call,
+    arrays: list[Tensor],
+    vector: Tensor,
+    keywords: Mapping[str, Any],
+) -> tuple[Tensor | None, ...]:
+    """Gradients by autograd through the function, once or twice."""
+    leaves = [
+        array.detach().requires_grad_() if array.is_floating_point() and i in call.wrt else array
+        for i, array in enumerate(arrays)
+    ]
+    wanted = [leaves[i] for i in call.wrt]
+    result = _tensor(function(*leaves, **keywords))
+    if not result.requires_grad:
+        raise UnsupportedError("its result carries no graph")
+    try:
+        first = torch.autograd.grad(
+            result, wanted, vector, create_graph=call.order > 1, allow_unused=True
+        )
+        if call.order == 1:
+            return first
+        assert first[0] is not None  # an elementwise function depends on its argument
+        if not first[0].requires_grad:
+            raise UnsupportedError("its derivative carries no graph")
+        second = torch.autograd.grad(first[0].sum(), wanted, allow_unused=True)
+    except RuntimeError as error:
+        if "not implemented" in str(error) or "does not require grad" in str(error):
+            raise UnsupportedError(str(error).split("\n")[0]) from None
+        raise
+    return tuple(
+        torch.zeros_like(x) if g is None else g for g, x in zip(second, wanted, strict=True)
+    )

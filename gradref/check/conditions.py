@@ -1,0 +1,373 @@
+"""Hostile conditions: what a kernel does to memory, and where its answers depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradref.check.call import Answer, Call, MemoryLayout
+from gradref.check.kernel import Kernel, Role
+from gradref.check.options import Options
+from gradref.check.rows import calls, evaluate, excluded, roles
+from gradref.check.sandbox import Runner
+from gradref.measure.elementwise import ORDERS
+from gradref.measure.inputs import rounded
+from gradref.measure.rows import CHUNK, Quantity, Sample, draw_sample, quantities
+from gradref.measure.ulp import to_floats
+from gradref.measure.verdict import Case
+from gradref.truth.jets import Floats
+
+LENGTHS = (0, 1, 2, 7, 31, 33, 127, 128, 129, 255, 257, 1023, 1024, 1025, 4099, 65537)
+"""Nothing, one, around the sizes of blocks, primes, and more than 2^16."""
+
+LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expanded")
+
+ROUGH = 2.0**-5
+"""Here only gross errors count, relative to the result and to the largest one: accuracy is judged
+where the truth is known."""
+
+ROWS = 6
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One function of a kernel on inputs of any shape, with what our formulas say in float64."""
+
+    kernel: Kernel
+    case: Case
+    role: Role
+    seed: int
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether every element stands for itself."""
+        return self.kernel.record.kind == "elementwise"
+
+    def sample(self, length: int, rows: int = ROWS, seed: int = 0) -> Sample:
+        """Ordinary inputs: no infinities, no overflow."""
+        record, dtype = self.kernel.record, self.case.torch_dtype
+        if not self.is_elementwise:
+            coupled = record.coupled is not None
+            count = rows if coupled else max(length, 1)
+            s = draw_sample(record, self.case, length if coupled else 1, count, self.seed + seed)
+            s = replace(s, arrays={**s.arrays, **self.ordinary(s, length)})
+            return s if coupled else s.take(slice(0, length))
+        rng = np.random.default_rng([self.seed, seed, length])
+        shape = (rows, length)
+
+        def normal(scale: float) -> Tensor:
+            return rounded(scale * rng.normal(size=shape), dtype).to(self.case.device)
+
+        parameters = {**record.parameters, **self.case.parameters}
+        return Sample({"x": normal(3.0)}, normal(1.0), normal(1.0), parameters)
+
+    def ordinary(self, s: Sample, length: int) -> dict[str, Tensor]:
+        """Real arrays without the extremes that accuracy is judged at."""
+        rng = np.random.default_rng([self.seed, length, 2])
+        domains = self.kernel.record.array_domains({**s.parameters, **s.arrays})
+        return {
+            name: rounded(2.0 * rng.normal(size=a.shape), a.dtype).to(a.device)
+            for name, a in s.arrays.items()
+            if a.is_floating_point() and domains[name][0].draw == "real"
+        }
+
+    def quantity(self, s: Sample) -> Quantity | None:
+        """What the function computes of a sample; None if it cannot."""
+        if self.is_elementwise:
+            return self._elementwise()
+        for q in quantities(self.kernel.record, s):
+            if self.role in roles(self.kernel, q) and not excluded(self.kernel, self.role, q):
+                return q
+        return None
+
+    def _elementwise(self) -> Quantity:
+        record = self.kernel.record
+        first = ("derivative", "backward", "jvp")
+        order = 1 if self.role in first else 2 if self.role == "second_derivative" else 0
+
+        def ours(s: Sample) -> Tensor:
+            function = record.function if order == 0 else record.derivatives[ORDERS[order]]
+            result: Tensor = function(s.arrays["x"], **s.parameters)
+            return result * s.grad_output if self.role in ("backward", "jvp") else result
+
+        return Quantity("value", ours, ours, lambda d, g, t: d.value)
+
+    def calls(self, s: Sample, q: Quantity) -> list[Call] | None:
+        """The calls for a sample."""
+        if not self.is_elementwise:
+            return calls(self.kernel, self.role, q, s)
+        keywords = self.kernel.keywords(self.role, s.parameters)
+        if keywords is None:
+            return None
+        order = 0 if self.role == "function" else 1
+        call = Call(
+            self.kernel.name, self.role, (s.arrays["x"],), keywords, s.grad_output, (0,), order
+        )
+        return [call]
+
+    def expected(self, s: Sample, q: Quantity) -> Floats:
+        """Our results, by the float64 formula."""
+        return to_floats(q.ours(_wide(s)))
+
+
+def _wide(s: Sample) -> Sample:
+    def wide(a: Tensor) -> Tensor:
+        return a.to(torch.float64) if a.is_floating_point() else a
+
+    arrays = {name: wide(a) for name, a in s.arrays.items()}
+    return replace(s, arrays=arrays, grad_output=wide(s.grad_output), tangent=wide(s.tangent))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition in words, and what to say where a kernel does not bear it.
+
+    Where a basic one is broken the others say nothing.
+    """
+
+    name: str
+    broken: Callable[[Probe, Runner], str]
+    is_basic: bool = False
+
+
+def broken_conditions(
+    kernel: Kernel, case: Case, role: Role, runner: Runner, options: Options
+) -> Iterator[tuple[str, str]]:
+    """Every condition with what is wrong under it; empty where nothing is."""
+    probe = Probe(kernel, case, role, options.seed)
+    s = probe.sample(5)
+    q = probe.quantity(s)
+    if q is None or probe.calls(s, q) is None:
+        return
+    for condition in CONDITIONS:
+        words = condition.broken(probe, runner)
+        yield condition.name, words
+        if words and condition.is_basic:
+            return
+
+
+def _answers(
+    probe: Probe, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
+) -> tuple[Floats | None, str, list[Answer]]:
+    """The results for a sample, or what prevented them, with the answers themselves."""
+    q = probe.quantity(s)
+    assert q is not None  # looked at before
+    made = probe.calls(s, q)
+    assert made is not None  # looked at before
+    heard: list[Answer] = []
+
+    class Listening:
+        def ask(self, call: Call) -> Answer:
+            heard.append(runner.ask(change(call)))
+            return heard[-1]
+
+    if probe.is_elementwise:
+        answer = Listening().ask(made[0])
+        result = answer.results[0] if answer.results else None
+        if result is not None and result.shape != s.arrays["x"].shape:
+            shapes = f"{tuple(result.shape)}, wants {tuple(s.arrays['x'].shape)}"
+            return None, f"returns shape {shapes}", heard
+        return (None, answer.problem, heard) if result is None else (to_floats(result), "", heard)
+    found = evaluate(Listening(), made, q, s)
+    if isinstance(found, Answer):
+        return None, found.problem, heard
+    return to_floats(found), "", heard
+
+
+def _arguments(probe: Probe, runner: Runner) -> str:
+    """Arguments, and the memory around them, are what they were."""
+    _, problem, heard = _answers(probe, runner, probe.sample(129))
+    wrote = sorted({name for answer in heard for name in answer.wrote})
+    if wrote:
+        return f"writes into {', '.join(wrote)}, or next to it"
+    return problem
+
+
+def _repeated(probe: Probe, runner: Runner) -> str:
+    """The same call three times gives the same bits, whatever was in the memory before."""
+    s = probe.sample(257)
+    first, problem, _ = _answers(probe, runner, s, _with_poison)
+    for _ in range(2):
+        again, _, _ = _answers(probe, runner, s, _with_poison)
+        if first is not None and again is not None and not _same(first, again):
+            return "not deterministic: the same call gives different bits"
+    return problem
+
+
+def _reused(probe: Probe, runner: Runner) -> str:
+    """New contents of the same memory give new results."""
+    s = probe.sample(129)
+    if not probe.is_elementwise:
+        q = probe.quantity(s)
+        if q is not None and q.reduction != "none":
+            s = s.take(slice(0, CHUNK))
+    flipped = {n: a.flip(0) if a.is_floating_point() else a for n, a in s.arrays.items()}
+    before = tuple(flipped[name] for name in probe.kernel.record.arguments)
+    got, problem, _ = _answers(probe, runner, s, lambda call: _with_earlier(call, before))
+    if got is not None:
+        q = _known(probe, s)
+        stale = probe.expected(replace(s, arrays=flipped), q)
+        is_stale = not _grossly_wrong(got, stale).any()
+        if is_stale and _grossly_wrong(got, probe.expected(s, q)).any():
+            return (
+                "returns an earlier result for new contents of the same memory: cached by address"
+            )
+    return problem
+
+
+def _with_earlier(call: Call, before: tuple[Tensor, ...]) -> Call:
+    if any(a.shape != b.shape for a, b in zip(before, call.arrays, strict=True)):
+        return call
+    return replace(call, earlier=before)
+
+
+def _known(probe: Probe, s: Sample) -> Quantity:
+    q = probe.quantity(s)
+    assert q is not None  # looked at before
+    return q
+
+
+def _with_poison(call: Call) -> Call:
+    return replace(call, poisoned=True)
+
+
+def _poisoned(probe: Probe, runner: Runner) -> str:
+    """Fresh memory full of NaN changes nothing."""
+    s = probe.sample(129)
+    clean, problem, _ = _answers(probe, runner, s)
+    dirty, _, _ = _answers(probe, runner, s, _with_poison)
+    if clean is not None and dirty is not None and not _same(clean, dirty):
+        unwritten = np.isnan(dirty) & ~np.isnan(probe.expected(s, _known(probe, s)))
+        count = f"{int(unwritten.sum())} of {dirty.size} elements" if unwritten.any() else "some"
+        return f"leaves memory uninitialised: {count} not written"
+    return problem
+
+
+def _lengths(probe: Probe, runner: Runner) -> str:
+    """Right at every length."""
+    for length in LENGTHS:
+        if length == 0 and not probe.is_elementwise and probe.kernel.record.coupled:
+            continue  # a row of nothing has no softmax
+        s = probe.sample(length, rows=1 if length > 5000 else ROWS)
+        if not len(s.grad_output):
+            continue
+        got, problem, _ = _answers(probe, runner, s, _with_poison)
+        if got is None:
+            return f"length {length}: {problem}"
+        wrong = _grossly_wrong(got, probe.expected(s, _known(probe, s)))
+        if wrong.any():
+            return _at_length(wrong, length)
+    return ""
+
+
+def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
+    """Where in its rows a result of some length is wrong."""
+    by_row = wrong.reshape(-1, wrong.shape[-1]) if wrong.ndim else wrong.reshape(1, 1)
+    columns = np.flatnonzero(by_row.any(0))
+    flat = np.flatnonzero(wrong.reshape(-1))
+    if by_row.shape[1] == length and columns[0] > 0 and columns[-1] == length - 1:
+        tail = length - int(columns[0])
+        return f"the last {tail} elements of rows of length {length} are wrong: the tail is cut"
+    if flat[0] > 0 and flat[-1] == wrong.size - 1 and len(flat) <= wrong.size - flat[0]:
+        return f"the last {wrong.size - int(flat[0])} of {wrong.size} results are wrong: a cut tail"
+    return f"wrong from length {length} on: {len(flat)} of {wrong.size} results"
+
+
+def _layouts(probe: Probe, runner: Runner) -> str:
+    """Strides, offsets and broadcast views give what contiguous memory gives."""
+    s = probe.sample(33)
+    for layout in LAYOUTS:
+        if layout == "expanded":
+            s = replace(s, arrays={n: _first_repeated(a) for n, a in s.arrays.items()})
+            s = replace(s, grad_output=_first_repeated(s.grad_output))
+        expected = probe.expected(s, _known(probe, s))
+        plain, _, _ = _answers(probe, runner, s)
+        got, problem, _ = _answers(probe, runner, s, partial(_laid_out, layout))
+        if got is None:
+            return f"{layout} input: {problem}"
+        if plain is None or _grossly_wrong(plain, expected).any():
+            continue
+        if _grossly_wrong(got, expected).any():
+            return f"wrong for {layout} input, right for contiguous: strides are ignored"
+    return ""
+
+
+def _laid_out(layout: MemoryLayout, call: Call) -> Call:
+    return replace(call, layout=layout)
+
+
+def _first_repeated(a: Tensor) -> Tensor:
+    return a[:1].expand(a.shape).contiguous()
+
+
+def _rows_apart(probe: Probe, runner: Runner) -> str:
+    """A row gives alone what it gives among others, one of which lies far above them."""
+    s = probe.sample(33, rows=12)
+    if not probe.is_elementwise:
+        high = {n: _with_high_row(a) for n, a in probe.ordinary(s, 33).items()}
+        s = replace(s, arrays={**s.arrays, **high})
+    q = probe.quantity(s)
+    if q is None or q.reduction != "none" or "weight" in s.arrays:
+        return ""
+    whole, problem, _ = _answers(probe, runner, s)
+    if whole is None:
+        return problem
+    for row in range(len(s.grad_output)):
+        alone, problem, _ = _answers(probe, runner, s.take(slice(row, row + 1)))
+        if alone is None:
+            return f"one row: {problem}"
+        expected = probe.expected(s.take(slice(row, row + 1)), q)
+        bad = _grossly_wrong(whole[row : row + 1], expected).any()
+        if bad and not _grossly_wrong(alone, expected).any():
+            return "a row's result depends on the other rows"
+    return ""
+
+
+def _with_high_row(a: Tensor) -> Tensor:
+    return torch.cat([a[:1] + 200, a[1:] - 200])
+
+
+def _nan_everywhere(probe: Probe, runner: Runner) -> str:
+    """NaN gives NaN at every position of a vector."""
+    if not probe.is_elementwise:
+        return ""
+    s = probe.sample(33, rows=1)
+    s = replace(s, arrays={"x": torch.full_like(s.arrays["x"], torch.nan)})
+    got, problem, _ = _answers(probe, runner, s)
+    if got is None:
+        return problem
+    survives = np.isnan(got)
+    if survives.any() and not survives.all():
+        return "NaN depends on its position: the vector body and its tail take different branches"
+    return "" if survives.all() else f"NaN is swallowed: it gives {got.reshape(-1)[0]:g}"
+
+
+CONDITIONS = (
+    Condition("arguments untouched", _arguments, is_basic=True),
+    Condition("repeated", _repeated, is_basic=True),
+    Condition("memory poisoned", _poisoned, is_basic=True),
+    Condition("memory reused", _reused),
+    Condition("lengths", _lengths),
+    Condition("layouts", _layouts),
+    Condition("rows apart", _rows_apart),
+    Condition("NaN at every position", _nan_everywhere),
+)
+
+
+def _same(a: Floats, b: Floats) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _grossly_wrong(got: Floats, expected: Floats) -> np.ndarray[Any, Any]:
+    """Errors that no accumulation explains, where something finite is expected."""
+    finite = np.isfinite(expected)
+    largest = float(np.max(np.abs(expected[finite]))) if finite.any() else 0.0
+    with np.errstate(invalid="ignore"):
+        off = np.abs(got - expected) > ROUGH * np.abs(expected) + ROUGH**2 * largest
+    return np.asarray(finite & (off | ~np.isfinite(got)))

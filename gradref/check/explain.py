@@ -1,0 +1,272 @@
+"""What is probably wrong with a kernel, in words, from where and how its results are off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from gradref.check.evidence import Evidence
+from gradref.measure.inputs import HALVES
+from gradref.measure.verdict import Mask
+from gradref.truth.jets import Floats
+
+PLACES = ("the entry of the true class",)
+"""Branches that are where a result stands, not what its input is."""
+
+MANY = 0.9
+"""The share of the wrong results that a mistake has to explain."""
+
+
+def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
+    """Sentences, likeliest first; at most three."""
+    found: list[str] = []
+    for rule in RULES:
+        with np.errstate(all="ignore"):
+            found += [words for words in rule(e, ulp, wrong) if words not in found]
+        if found and (len(found) >= 3 or rule in CONCLUSIVE):
+            break
+    return tuple(found[:3]) or tuple(_somewhere(e, ulp, wrong))
+
+
+# --- mistakes with a name ------------------------------------------------------------------------
+
+
+def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """A known mistake gives these very results, the wrong ones and the right ones."""
+    comparable = np.isfinite(e.got) & np.isfinite(e.truth.high)
+    failing = wrong & comparable
+    if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
+        return
+    off = np.abs(e.got - e.truth.high)
+    info = torch.finfo(e.torch_dtype)
+    for words, prediction in e.alternatives():
+        distance = np.abs(e.got - prediction)
+        explained = distance <= off / 16 + info.tiny
+        agrees = explained | (distance <= 64 * info.eps * np.abs(e.got) + info.tiny)
+        if np.mean(explained[failing]) >= MANY and np.mean(agrees[comparable]) >= MANY:
+            yield words
+
+
+def _constant(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """Nothing was computed."""
+    if len(e.got) < 3:
+        return
+    if np.isnan(e.got).all():
+        yield "every result is NaN"
+    elif (e.got == e.got[0]).all() and not (e.truth.high == e.truth.high[0]).all():
+        yield f"every result is {e.got[0]:g}"
+
+
+def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """The results are a multiple of the truth."""
+    usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
+    if usable.sum() < 8 or (wrong & usable).sum() < 0.5 * usable.sum():
+        return
+    ratio = e.got[usable] / e.truth.high[usable]
+    middle = float(np.median(ratio))
+    eps = torch.finfo(e.torch_dtype).eps
+    if np.mean(np.abs(ratio / middle - 1) <= 8 * eps) >= MANY and abs(middle - 1) > 8 * eps:
+        yield "the sign is wrong" if middle == -1 else f"too large by a factor of {middle:.6g}"
+
+
+# --- what happens to special numbers -------------------------------------------------------------
+
+
+def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """NaN or infinity where there is a number, a number where there is NaN."""
+    swallowed = wrong & np.isnan(e.truth.high) & ~np.isnan(e.got)
+    if e.is_elementwise:
+        swallowed &= np.isnan(e.x)
+    if swallowed.any():
+        yield f"NaN is swallowed: it gives {e.got[swallowed][0]:g}"
+    at_infinity = wrong & (np.isinf(e.x) if e.is_elementwise else False)
+    if np.any(at_infinity & np.isnan(e.got)):
+        yield f"NaN {_range(e, at_infinity & np.isnan(e.got))}: inf * 0 or inf - inf"
+    finite = wrong & np.isfinite(e.truth.high) & ~at_infinity
+    for lost, what in ((np.isnan(e.got), "NaN"), (np.isinf(e.got), "an overflow to infinity")):
+        if (finite & lost).any():
+            cause = ""
+            if not e.is_elementwise and np.min(e.x[finite & lost]) > _overflow_of_exp(e):
+                cause = ": exp overflows, the maximum of a row is not subtracted"
+            yield f"{what} {_range(e, finite & lost)}, where the truth is a number{cause}"
+
+
+def _overflow_of_exp(e: Evidence) -> float:
+    """Somewhat below the argument at which exp overflows."""
+    return 0.9 * float(np.log(torch.finfo(e.torch_dtype).max))
+
+
+def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """One result other than 0 for all inputs beyond some point."""
+    if not e.is_elementwise:
+        return
+    order = np.argsort(e.x)
+    for side in (order, order[::-1]):
+        got, x = e.got[side], e.x[side]
+        run = int(np.argmax(got != got[0])) if (got != got[0]).any() else len(got)
+        inside = side[:run]
+        varies = len(np.unique(e.truth.high[inside])) > 2
+        if run > 8 and varies and got[0] != 0 and np.mean(wrong[inside]) >= 0.5:
+            edge = f"x <= {x[run - 1]:.6g}" if x[0] < 0 else f"x >= {x[run - 1]:.6g}"
+            yield f"constant, {got[0]:.6g}, for {edge}: made for a range of inputs, and clamped"
+
+
+def _kink(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """Wrong at a kink."""
+    at_kink = wrong & e.branches.get("kink", np.zeros_like(wrong))
+    if at_kink.any():
+        at = int(np.flatnonzero(at_kink)[0])
+        yield (
+            f"another value at the kink {e.x[at]:g}: got {e.got[at]:g},"
+            f" torch's choice is {e.truth.high[at]:g}"
+        )
+
+
+# --- how digits are lost -------------------------------------------------------------------------
+
+
+def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """Zeros where there are numbers."""
+    lost = wrong & (e.got == 0) & np.isfinite(e.truth.high) & (e.truth.high != 0)
+    if lost.sum() >= max(1, 0.02 * wrong.sum()):
+        largest = float(np.max(np.abs(e.truth.high[lost])))
+        yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}"
+
+
+def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """An absolute error about the last digit of 1 in results that are far smaller."""
+    finite = wrong & np.isfinite(e.got) & np.isfinite(e.truth.high)
+    small = finite & (np.abs(e.truth.high) < 2.0**-3)
+    if small.sum() < 3 or small.sum() < 0.5 * finite.sum():
+        return
+    eps = torch.finfo(e.torch_dtype).eps
+    scale = np.maximum(1.0, np.abs(e.x)) if e.is_elementwise else 1.0
+    error = np.abs(e.got - e.truth.high) / scale
+    if np.mean(error[small] <= 8 * eps) >= MANY and float(np.max(error[small])) > eps / 64:
+        between = f", or steps rounded to {e.dtype}" if e.torch_dtype in HALVES else ""
+        yield (
+            f"cancels {_range(e, small)}: the error is about the last digit of 1, as in 1 + erf,"
+            f" 1 + tanh, 1 - sigmoid{between}"
+        )
+        return
+    relative = (np.abs(e.got - e.truth.high) / np.abs(e.truth.high))[small]
+    largest = np.argsort(np.abs(e.truth.high[small]))
+    quarter = max(1, len(largest) // 4)
+    grows = np.median(relative[largest[:quarter]]) > 16 * np.median(relative[largest[-quarter:]])
+    typical = float(np.quantile(error[small], 0.99))
+    if grows and typical < 2.0**-6:
+        yield (
+            f"an absolute error of about {typical:.1g} {_range(e, small)}, where results are"
+            " small: a polynomial or a table without relative accuracy"
+        )
+
+
+def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """A relative error that is the same everywhere: too few digits were carried."""
+    usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
+    usable &= np.abs(e.truth.high) >= torch.finfo(e.torch_dtype).smallest_normal
+    if usable.sum() < 8 or (wrong & usable).sum() < 0.25 * usable.sum():
+        return
+    relative = np.abs(e.got[usable] / e.truth.high[usable] - 1)
+    typical = float(np.quantile(relative, 0.9))
+    if 0 < typical < 0.05:
+        digits = int(np.floor(-np.log2(typical)))
+        yield (
+            f"about {digits} correct bits everywhere: rounded between steps, accumulated in too"
+            " few bits, or a fast approximation of exp"
+        )
+
+
+def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """A few wrong results, all over, among right ones."""
+    share = float(np.mean(wrong))
+    right = ~wrong & np.isfinite(e.truth.high)
+    if wrong.sum() < 5 or share > 0.25 or not right.any():
+        return
+    position = np.flatnonzero(wrong)
+    spread = (position[-1] - position[0]) / len(wrong)
+    order = np.argsort(e.x) if e.is_elementwise else np.arange(len(wrong))
+    neighbours = wrong[order]
+    runs = np.count_nonzero(neighbours[1:] & neighbours[:-1]) / max(1, wrong.sum())
+    gross = np.median(ulp[wrong]) > 64
+    if spread > 0.5 and runs < 0.5 and gross:
+        yield f"{share:.1%} of the results are garbage, scattered among right ones"
+
+
+def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """Wrong in the first digits, where nothing is difficult."""
+    centre = (np.abs(e.x) <= 3) & np.isfinite(e.got) & np.isfinite(e.truth.high)
+    centre &= np.abs(e.truth.high) > 2.0**-8
+    if not e.is_elementwise or centre.sum() < 8 or np.mean(wrong[centre]) < 0.5:
+        return
+    relative = np.abs(e.got / e.truth.high - 1)[centre]
+    if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.torch_dtype).eps):
+        yield f"another formula: a relative error of {np.median(relative):.1g} at ordinary inputs"
+
+
+def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """If nothing else: where, and whether nothing else is wrong."""
+    words = f"off by up to {np.max(ulp[wrong]):.3g} ulp {_range(e, wrong)}"
+    if e.is_elementwise and np.isfinite(e.x[wrong]).any():
+        inside = (e.x >= np.nanmin(e.x[wrong])) & (e.x <= np.nanmax(e.x[wrong]))
+        if np.mean(wrong[inside]) >= MANY and np.mean(inside) < 0.5:
+            words += ", and nowhere else: a branch is missing or taken wrongly"
+        if (e.got[wrong] == e.x[wrong]).all():
+            words += "; it returns x itself there"
+    for name in PLACES:
+        if name in e.branches and not (wrong & ~e.branches[name]).any():
+            words += f"; only {name} is wrong: it may have been updated in a rounded copy"
+    yield words
+
+
+def _range(e: Evidence, where: Mask) -> str:
+    """The part of the inputs in which something happens."""
+    if not e.is_elementwise:
+        share = float(np.mean(where))
+        least, most = np.min(e.x[where]), np.max(e.x[where])
+        what = f"in {share:.1%} of the results" if share < 1 else "in every result"
+        return f"{what}, of rows whose largest magnitude is {least:.3g} to {most:.3g}"
+    x = e.x[where]
+    x = x[~np.isnan(x)]
+    if not len(x):
+        return "at NaN"
+    low, high = float(x.min()), float(x.max())
+    if low == high or np.isinf(x).all():
+        return "at x = " + " and ".join(f"{value:.6g}" for value in sorted({low, high}))
+    tested = e.x[~np.isnan(e.x)]
+    if high < 0 and low <= np.min(tested[np.isfinite(tested)]):
+        return f"for x <= {high:.6g}"
+    if low > 0 and high >= np.max(tested[np.isfinite(tested)]):
+        return f"for x >= {low:.6g}"
+    return f"for x in [{low:.6g}, {high:.6g}]"
+
+
+Rule = Callable[[Evidence, Floats, Mask], Iterator[str]]
+
+RULES: tuple[Rule, ...] = (
+    _constant,
+    _kink,
+    _known_mistakes,
+    _proportional,
+    _not_a_number,
+    _another_formula,
+    _clamped,
+    _zero,
+    _cancellation,
+    _scattered,
+    _precision,
+)
+
+CONCLUSIVE: tuple[Rule, ...] = (
+    _constant,
+    _known_mistakes,
+    _proportional,
+    _clamped,
+    _scattered,
+    _cancellation,
+    _another_formula,
+    _precision,
+)
+"""Rules that leave nothing to add."""

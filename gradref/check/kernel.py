@@ -1,0 +1,129 @@
+"""What somebody has written: the functions of a kernel, and what it says it computes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gradref.arrays import describe, reject
+from gradref.operation import Operation, operations
+
+Role = Literal[
+    "forward",
+    "backward",
+    "derivative",
+    "second_derivative",
+    "jvp",
+    "value_and_gradient",
+    "function",
+]
+"""What a function of a kernel is; ``function`` is one that torch differentiates."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+LIBRARIES = ("torch", "numpy", "jax")
+
+Targets = Literal["index", "probability", "either"]
+"""What a kernel takes as the target of a loss that has class indices or probabilities."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel for an operation.
+
+    ``settings`` are the parameters that it is written for; what its functions take by name is
+    passed to them. ``targets`` says which of two kinds of an argument it takes.
+    """
+
+    name: str
+    operation: str
+    functions: Mapping[Role, Callable[..., Any]]
+    settings: Mapping[str, Any]
+    library: str = "torch"
+    targets: Targets = "index"
+
+    @property
+    def record(self) -> Operation:
+        """The declaration of the operation."""
+        return operations(self.operation)[0]
+
+    @classmethod
+    def of(cls, name: str, entry: Any) -> Kernel:
+        """A kernel from an entry of ``KERNELS``: its roles, and everything else a setting.
+
+        >>> Kernel.of("relu", {"forward": abs}).operation
+        'relu'
+        """
+        if not isinstance(entry, Mapping):
+            entry = {"function": entry}
+        known = [record.name for record in operations()]
+        operation = entry.get("operation", name)
+        if operation not in known:
+            wants = f'"operation": one of {", ".join(known)}'
+            reject(f"KERNELS[{name!r}]", repr(operation), wants)
+        functions: dict[Role, Any] = {role: entry[role] for role in ROLES if role in entry}
+        if not functions:
+            reject(f"KERNELS[{name!r}]", sorted(entry), f"one of {', '.join(ROLES)}")
+        for role, function in functions.items():
+            if not callable(function):
+                reject(f"KERNELS[{name!r}][{role!r}]", describe(function), "a callable", TypeError)
+        library = entry.get("library", "torch")
+        if library not in LIBRARIES:
+            reject(f"KERNELS[{name!r}]['library']", repr(library), f"one of {', '.join(LIBRARIES)}")
+        targets = entry.get("target", "index")
+        if targets not in get_args(Targets):
+            wants = f"one of {', '.join(get_args(Targets))}"
+            reject(f"KERNELS[{name!r}]['target']", repr(targets), wants)
+        rest = ("operation", "library", "target", *ROLES)
+        settings = {key: value for key, value in entry.items() if key not in rest}
+        record = operations(operation)[0]
+        for setting in settings:
+            if setting not in record.parameters:
+                known = [*ROLES, "operation", "library", "target", *record.parameters]
+                reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
+        return cls(name, operation, functions, settings, library, targets)
+
+    def accepts(self, role: Role, parameter: str) -> bool:
+        """Whether a function takes a parameter of the operation by name."""
+        try:
+            signature = inspect.signature(self.functions[role])
+        except ValueError:  # a function written in C: torch's own, which take what they document
+            return True
+        kinds = {p.name: p.kind for p in signature.parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD in kinds.values():
+            return True
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return kinds.get(parameter) in by_name
+
+    def takes(self, argument: str) -> bool:
+        """Whether any function takes an argument that not every kernel of the operation has to."""
+        if argument in self.record.arguments or argument in self.settings:
+            return True
+        return any(self.accepts(role, argument) for role in self.functions)
+
+    @property
+    def missing(self) -> list[str]:
+        """The parameters that are varied for the operation and that the kernel does not take."""
+        varied = dict.fromkeys(name for case in self.record.cases for name in case)
+        return [name for name in varied if not self.takes(name)]
+
+    def claims(self, case: Mapping[str, Any]) -> bool:
+        """Whether the kernel takes the kind of target that a case has."""
+        domains = self.record.domains.get("target")
+        if not isinstance(domains, tuple) or self.targets == "either":
+            return True
+        return self.targets == ("probability" if "target" in case else "index")
+
+    def keywords(self, role: Role, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a function is called with for some parameters; None where it cannot do them.
+
+        A parameter that it does not take has to be the one that it is written for.
+        """
+        keywords = {}
+        for name, value in parameters.items():
+            if self.accepts(role, name):
+                keywords[name] = value
+            elif value != self.settings.get(name, self.record.parameters[name]):
+                return None
+        return keywords

@@ -1,0 +1,125 @@
+"""Kernels out of a file, a module, an object or the registry of torch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from gradref.arrays import describe, reject
+from gradref.check.kernel import ROLES, Kernel
+from gradref.operation import operations
+
+WANTS = (
+    "a file.py, a module, module:attribute, or namespace::name of a torch.library op; "
+    "with KERNELS, or functions named like operations"
+)
+
+
+def load(subject: str, operation: str | None = None) -> list[Kernel]:
+    """The kernels that ``subject`` names: all of them, those for one operation, or one by its name.
+
+    ``operation`` also says what a single object is a kernel for.
+    """
+    if "::" in subject:
+        return [_single(subject, _torch_op(subject), operation)]
+    if subject.endswith(".py"):
+        kernels = _of_module(_from_file(Path(subject)))
+    else:
+        name, _, attribute = subject.partition(":")
+        module = _import(name)
+        if attribute:
+            if not hasattr(module, attribute):
+                reject("subject", repr(subject), f"an attribute of {name}", ImportError)
+            return [_single(subject, getattr(module, attribute), operation)]
+        kernels = _of_module(module)
+    chosen = [k for k in kernels if operation in (None, k.operation, k.name)]
+    if not chosen:
+        names = ", ".join(kernel.name for kernel in kernels)
+        what = f"no kernel for {operation}, but {names}" if kernels else "no kernel"
+        reject("subject", f"{subject!r} with {what}", WANTS)
+    return chosen
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        reject("subject", repr(str(path)), "a file that exists", ImportError)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # there is a loader for every .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    sys.path.insert(0, str(path.parent))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            reject("subject", repr(name), WANTS, ImportError)
+        raise
+
+
+def _of_module(module: ModuleType) -> list[Kernel]:
+    declared = getattr(module, "KERNELS", None)
+    if declared is None:
+        return list(_by_name(module))
+    if not isinstance(declared, Mapping):
+        reject("KERNELS", describe(declared), "a dict of kernels by name", TypeError)
+    return [Kernel.of(name, entry) for name, entry in declared.items()]
+
+
+def _by_name(module: ModuleType) -> Iterator[Kernel]:
+    """Functions named like an operation, with ``_backward``, ``_derivative``, ... beside them."""
+    for record in operations():
+        entry: dict[str, Any] = {
+            role: getattr(module, f"{record.name}_{role}")
+            for role in ROLES
+            if callable(getattr(module, f"{record.name}_{role}", None))
+        }
+        value = getattr(module, record.name, None)
+        if callable(value):
+            entry["forward" if entry else "function"] = value
+            if module.__name__ == "torch.nn.functional":
+                entry["target"] = "either"
+        if entry:
+            yield Kernel.of(record.name, entry)
+
+
+def _torch_op(subject: str) -> Any:
+    namespace, _, name = subject.partition("::")
+    try:
+        return getattr(getattr(torch.ops, namespace), name)
+    except AttributeError:
+        return reject("subject", repr(subject), "the name of a registered torch.library op")
+
+
+def _single(subject: str, value: Any, operation: str | None) -> Kernel:
+    """A kernel of one object: a function, a module, an autograd.Function, an entry."""
+    name = operation or subject.replace("::", ":").rpartition(":")[2]
+    if isinstance(value, Mapping):
+        return Kernel.of(name, value)
+    return Kernel.of(name, entry_of(value, name))
+
+
+def entry_of(value: Any, name: str) -> dict[str, Any]:
+    """An entry of ``KERNELS`` for an object that torch differentiates."""
+    if isinstance(value, type) and issubclass(value, torch.autograd.Function):
+        return {"function": value.apply}
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        value = value()
+    if isinstance(value, torch.nn.Module):
+        known = operations(name)[0].parameters
+        settings = {p: getattr(value, p) for p in known if hasattr(value, p)}
+        return {"function": value, **{p: v for p, v in settings.items() if v is not None}}
+    return {"function": value}

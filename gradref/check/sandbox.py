@@ -1,0 +1,115 @@
+"""Where a kernel runs: here, or in a process of its own that may crash or hang."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Protocol
+
+import torch
+
+from gradref.check.call import Answer, Call, perform
+from gradref.check.kernel import Kernel
+from gradref.check.load import load
+
+TIME_LIMIT = 20.0
+"""Seconds that one call may take."""
+
+START_LIMIT = 120.0
+"""Seconds that importing the kernels may take."""
+
+
+class Runner(Protocol):
+    """Whatever makes calls."""
+
+    def ask(self, call: Call) -> Answer:
+        """The answer to one call."""
+        ...
+
+
+class InProcess:
+    """Calls made right here: for functions that no other process could import."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self._kernels = {kernel.name: kernel for kernel in kernels}
+
+    def ask(self, call: Call) -> Answer:
+        """The answer to one call."""
+        return perform(self._kernels[call.kernel], call)
+
+
+class Sandbox:
+    """A process that imports the kernels and makes the calls; a new one after a crash or a hang.
+
+    The reference is never computed there: there is no memory of it to return.
+    """
+
+    def __init__(self, subject: str, operation: str | None) -> None:
+        self._subject, self._operation = subject, operation
+        self._process: BaseProcess | None = None
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stop()
+
+    def ask(self, call: Call) -> Answer:
+        """The answer to one call."""
+        if self._process is None:
+            self._start()
+        try:
+            self._connection.send_bytes(pickle.dumps(call))
+            if not self._connection.poll(TIME_LIMIT):
+                self._stop()
+                return Answer(problem=f"hangs: no answer in {TIME_LIMIT:g} s")
+            answer: Answer = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return Answer(problem=f"crashes: {self._cause()}")
+        return answer
+
+    def _start(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawn.Pipe()
+        arguments = (theirs, self._subject, self._operation)
+        process = spawn.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+        self._process = process
+        theirs.close()
+        if not self._connection.poll(START_LIMIT):
+            self._stop()
+            raise TimeoutError(f"{self._subject}: not imported within {START_LIMIT:g} s")
+        self._connection.recv_bytes()
+
+    def _cause(self) -> str:
+        assert self._process is not None  # it has just been asked
+        self._process.join(5)
+        status = self._process.exitcode
+        self._process = None
+        if status is not None and status < 0:
+            return signal.Signals(-status).name
+        return f"its process ended with status {status}"
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+
+def _serve(connection: Connection, subject: str, operation: str | None) -> None:
+    """Import the kernels, then answer calls until nobody asks."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernels: Mapping[str, Kernel] = {k.name: k for k in load(subject, operation)}
+    connection.send_bytes(b"ready")
+    while True:
+        try:
+            call: Call = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        connection.send_bytes(pickle.dumps(perform(kernels[call.kernel], call)))

@@ -1,0 +1,105 @@
+"""Assertions about kernels: what a test file says of its own functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from gradref.arrays import reject
+from gradref.operation import operations
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """What a kernel is to conform to."""
+
+    operation: str
+    dtypes: Sequence[str] = ("f32",)
+    grad: bool = False
+    max_ulp: float | None = None
+    mode: str = "quick"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def require(self, kernel: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
+        """Judge a kernel in one dtype; an AssertionError with the verdicts in words if it fails."""
+        from gradref.check.judge import cases, check
+        from gradref.check.kernel import Kernel
+        from gradref.check.options import MODES, Options
+        from gradref.check.run import dtypes_of
+        from gradref.check.sandbox import InProcess
+        from gradref.report.checked import sentences
+
+        __tracebackhide__ = True
+        modes = {str(mode): mode for mode in MODES}
+        if self.mode not in modes:
+            reject("mode", repr(self.mode), f"one of {', '.join(MODES)}")
+        role = "function" if self.grad else "forward"
+        entry = kernel if isinstance(kernel, Mapping) else {role: kernel}
+        judged = Kernel.of(self.operation, {"operation": self.operation, **entry, **self.settings})
+        options = Options(modes[self.mode], claim=self.max_ulp)
+        runner = InProcess([judged])
+        verdicts = [
+            verdict
+            for _, case in cases([judged], dtypes_of(dtype), "cpu")
+            for verdict in check(judged, case, runner, options)
+        ]
+        wants = "a kernel with something to judge"
+        if all(verdict.status == "unsupported" for verdict in verdicts):
+            reject("kernel", "; ".join(w for v in verdicts for w in v.words) or "none", wants)
+        failed = ["\n  ".join(sentences(v)) for v in verdicts if not v.passed]
+        if failed:
+            raise AssertionError(f"does not conform to {self.operation}:\n" + "\n".join(failed))
+
+
+def conforms(
+    operation: str,
+    *,
+    dtypes: Sequence[str] = ("f32",),
+    grad: bool = False,
+    max_ulp: float | None = None,
+    mode: str = "quick",
+    **settings: Any,
+) -> Callable[[Function], Function]:
+    """Mark a kernel in a test file: pytest then judges it, a test for every dtype.
+
+    With ``grad`` torch differentiates the kernel, and its gradients are judged too; ``max_ulp`` is
+    the error that it may have, and ``settings`` are the parameters that it is written for.
+    Raises ValueError for an unknown operation.
+
+    >>> import torch
+    >>> @conforms("relu", dtypes=["f32", "bf16"], grad=True)
+    ... def my_relu(x):
+    ...     return torch.clamp(x, min=0)
+    """
+    operations(operation)  # an unknown one is an error here, not in the middle of a run
+    conformance = Conformance(operation, tuple(dtypes), grad, max_ulp, mode, settings)
+
+    def mark(function: Function) -> Function:
+        known = getattr(function, "__gradref_conforms__", ())
+        function.__gradref_conforms__ = (*known, conformance)  # type: ignore[attr-defined]  # a mark
+        return function
+
+    return mark
+
+
+def assert_kernel_conforms(
+    kernel: Callable[..., Any] | Mapping[str, Any],
+    operation: str,
+    *,
+    dtypes: Sequence[str] = ("f32",),
+    grad: bool = False,
+    max_ulp: float | None = None,
+    mode: str = "quick",
+    **settings: Any,
+) -> None:
+    """Raise an AssertionError unless a kernel conforms; arguments as those of ``conforms``.
+
+    ``kernel`` is a function, or a dict of functions by role as in ``KERNELS``.
+    """
+    __tracebackhide__ = True
+    conformance = Conformance(operation, tuple(dtypes), grad, max_ulp, mode, settings)
+    for dtype in dtypes:
+        conformance.require(kernel, dtype)

@@ -1,0 +1,70 @@
+"""Kernels that behave well, badly and worse, for test_check."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def right_silu(x: Tensor) -> Tensor:
+    w = x.to(torch.float64).clamp(min=-745)
+    e = torch.exp(-w.abs())
+    return torch.where(w < 0, w * e / (1 + e), w / (1 + e)).to(x.dtype)
+
+
+def textbook_gelu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def crashing(x: Tensor) -> Tensor:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return x
+
+
+def hanging(x: Tensor) -> Tensor:
+    time.sleep(60)
+    return x
+
+
+def raising(x: Tensor) -> Tensor:
+    raise NotImplementedError("float64 is not implemented")
+
+
+def of_another_shape(x: Tensor) -> Tensor:
+    return x.reshape(-1, 1)
+
+
+def relu_with_half_at_0(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), x, torch.where(x == 0, 0.5, (x > 0).to(x.dtype)))
+
+
+def numpy_tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x.astype(np.float64)).astype(x.dtype)
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return torch.clamp(x, min=0)
+
+    @staticmethod
+    def backward(ctx: object, *grad_output: Tensor) -> Tensor:
+        return grad_output[0]
+
+
+KERNELS = {
+    "right": {"operation": "silu", "forward": right_silu},
+    "gelu": {"forward": textbook_gelu, "approximate": "none"},
+    "crash": {"operation": "silu", "forward": crashing},
+    "hang": {"operation": "silu", "forward": hanging},
+    "raise": {"operation": "silu", "forward": raising},
+    "shape": {"operation": "silu", "forward": of_another_shape},
+    "kink": {"operation": "relu", "derivative": relu_with_half_at_0},
+    "tanh": {"forward": numpy_tanh, "library": "numpy"},
+}

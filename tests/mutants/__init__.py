@@ -1,0 +1,14 @@
+"""Planted wrong kernels, as users would write them, each beside the kernel without the mistake.
+
+A row of the list that names several mistakes has a mutant for each of them.
+"""
+
+from . import behaviour, elementwise, losses, rowwise
+from ._mutant import Kernel, Mutant
+
+__all__ = ["MUTANTS", "Kernel", "Mutant"]
+
+MUTANTS: list[Mutant] = sorted(
+    elementwise.MUTANTS + rowwise.MUTANTS + losses.MUTANTS + behaviour.MUTANTS,
+    key=lambda mutant: mutant.number,
+)

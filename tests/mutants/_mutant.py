@@ -1,0 +1,45 @@
+"""What a planted wrong kernel is, and the two casts that every kernel makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Kernel = dict[str, Any]
+"""An entry of a user's ``KERNELS``: the operation, functions by role, settings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mutant:
+    """A mistake seen in the field, the kernel without it, and what a judge should say.
+
+    ``words`` matches the cause that the judge names; ``mode`` is "full" where the mistake needs
+    hostile conditions to show. ``shape`` and ``scale`` are those of the normal inputs of the usual
+    gates, where the test that let the mistake through drew others than everybody draws.
+    """
+
+    number: int
+    title: str
+    kernel: Kernel
+    correct: Kernel
+    words: str
+    dtypes: tuple[str, ...] = ("float32",)
+    mode: Literal["quick", "full"] = "quick"
+    shape: tuple[int, ...] = (64, 128)
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.number:02} {self.title}"
+
+
+def wide(x: Tensor) -> Tensor:
+    """As float64, in which a right kernel computes."""
+    return x.to(torch.float64)
+
+
+def narrow(y: Tensor, x: Tensor) -> Tensor:
+    """A result in the dtype of the input: the one rounding of a right kernel."""
+    return y.to(x.dtype)

@@ -1,0 +1,239 @@
+"""Bring your own kernel: what is accepted, what is said, what a crash or a hang is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import gradref
+from gradref.check import sandbox
+from gradref.check.kernel import Kernel
+from gradref.check.load import load
+from gradref.check.options import Options
+from gradref.check.run import Checked, check_subject, dtypes_of, ulp_of
+from gradref.cli import app
+from gradref.conformance import assert_kernel_conforms
+
+FILE = str(Path(__file__).parent / "kernels_to_check.py")
+
+
+def checked(op: str, dtypes: str = "f32", **options: Any) -> Checked:
+    return check_subject(FILE, op, dtypes_of(dtypes), Options(**{"mode": "link", **options}))
+
+
+def words(result: Checked) -> str:
+    return "; ".join(text for verdict in result.verdicts for text in verdict.words)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["check", *arguments], env={"COLUMNS": "200"})
+
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+
+def test_a_right_kernel_passes_under_all_conditions() -> None:
+    result = checked("right", "f32,bf16", mode="quick", conditions=True)
+    assert {verdict.status for verdict in result.verdicts} == {"pass"}
+    names = {verdict.quantity for verdict in result.verdicts}
+    assert {"value", "value [special]", "lengths", "layouts", "repeated"} <= names
+
+
+def test_a_wrong_kernel_is_explained_with_its_worst_input() -> None:
+    result = checked("gelu", mode="quick")
+    assert result.exit_code == 1
+    (value,) = (verdict for verdict in result.verdicts if verdict.quantity == "value")
+    assert "cancels" in words(result)
+    assert "exactly 0 for x in [-1" in words(result)
+    assert value.where == "left tail"
+    assert value.at is not None
+    assert value.ours is not None
+    assert value.torch is not None
+    assert value.errors is not None
+    assert value.ours.worst <= 0.5001 < value.errors.worst
+    assert sum(value.errors.histogram) == value.errors.count > 30_000
+
+
+def test_a_crash_is_a_verdict_and_not_the_end() -> None:
+    assert "crashes: SIGSEGV" in words(checked("crash"))
+    assert checked("crash", "f32,bf16").exit_code == 1
+
+
+def test_a_hang_is_a_verdict_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "TIME_LIMIT", 1.0)
+    result = checked("hang", "f32,bf16")
+    assert words(result).count("hangs: no answer in 1 s") == 2
+
+
+def test_an_exception_and_a_wrong_shape_are_verdicts() -> None:
+    assert "raises NotImplementedError: float64 is not implemented" in words(checked("raise"))
+    assert "returns shape (" in words(checked("shape"))
+
+
+def test_what_a_library_cannot_hold_is_recorded() -> None:
+    result = checked("tanh", "bf16,f16")
+    assert [v.status for v in result.verdicts if v.dtype == "bfloat16"] == ["unsupported"]
+    assert "NumPy has no bfloat16" in words(result)
+    assert result.exit_code == 0
+    assert checked("tanh", "bf16").exit_code == 3  # nothing was judged
+
+
+def test_kinks_are_torchs_or_anything_in_the_subdifferential() -> None:
+    assert "another value at the kink 0: got 0.5, torch's choice is 0" in words(checked("kink"))
+    assert checked("kink", kinks="subdifferential").exit_code == 0
+
+
+def test_a_claim_and_a_seed_are_kept() -> None:
+    strict = checked("tanh", "f16", mode="quick", claim=0.5)
+    assert strict.exit_code == 0
+    first, again, other = (json.dumps(checked("gelu", seed=n).as_dict()) for n in (5, 5, 6))
+    assert first == again
+    assert first != other
+
+
+def test_expected_failures(tmp_path: Path) -> None:
+    xfails = tmp_path / "xfails.txt"
+    xfails.write_text("gelu.value*.float32.cpu  # 1 + erf\n\n# a comment\n")
+    options, dtypes = Options("link"), ["float32"]
+    result = check_subject(FILE, "gelu", dtypes, options, xfails)
+    assert {verdict.status for verdict in result.verdicts} <= {"expected failure", "unsupported"}
+    assert result.exit_code == 0
+    xfails.write_text("tanh.value.float32.cpu\nsilu.*")
+    result = check_subject(FILE, "tanh", dtypes, options, xfails)
+    assert "unexpected pass" in {verdict.status for verdict in result.verdicts}
+    assert result.unused == ["silu.*"]
+    assert result.exit_code == 1
+
+
+# --- subjects ------------------------------------------------------------------------------------
+
+
+def test_what_can_be_judged() -> None:
+    assert [k.name for k in load(FILE, "silu")] == ["right", "crash", "hang", "raise", "shape"]
+    assert load("torch.nn.functional", "gelu")[0].functions.keys() == {"function"}
+    assert load("kernels_to_check:Straight", "relu")[0].operation == "relu"
+    assert load("aten::silu")[0].operation == "silu"
+    module = load("torch.nn:GELU", "gelu")[0]
+    assert module.settings == {"approximate": "none"}
+    loss = load("torch.nn:CrossEntropyLoss", "cross_entropy")[0]
+    assert loss.settings["reduction"] == "mean"
+    named = load("activations", "silu")[0]
+    assert set(named.functions) == {"forward", "derivative", "second_derivative"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "operation", "message"),
+    [
+        ("missing.py", None, "subject: got 'missing.py', wants a file that exists"),
+        ("no.such.module", None, "subject: got 'no.such.module', wants a file.py, a module"),
+        ("math:nothing", None, "subject: got 'math:nothing', wants an attribute of math"),
+        ("json", None, "subject: got 'json' with no kernel, wants"),
+        ("aten::nothing", "silu", "subject: got 'aten::nothing', wants the name of a registered"),
+        (FILE, "softmax", "with no kernel for softmax"),
+        ("torch.nn:SiLU", "swish", "operation: got 'swish', wants one of"),
+    ],
+)
+def test_subjects_that_are_none(subject: str, operation: str | None, message: str) -> None:
+    with pytest.raises((ValueError, ImportError)) as error:
+        load(subject, operation)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"forward": 3}, "KERNELS['silu']['forward']: got int 3, wants a callable"),
+        ({}, "KERNELS['silu']: got [], wants one of forward, backward"),
+        ({"forward": abs, "operation": "swish"}, "KERNELS['silu']: got 'swish', wants \"oper"),
+        ({"forward": abs, "beta": 2}, "KERNELS['silu']: got 'beta', wants one of"),
+        ({"forward": abs, "library": "mlx"}, "KERNELS['silu']['library']: got 'mlx', wants"),
+        ({"forward": abs, "target": "both"}, "KERNELS['silu']['target']: got 'both', wants"),
+    ],
+)
+def test_entries_that_are_none(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as error:
+        Kernel.of("silu", entry)
+    assert message in str(error.value)
+
+
+def test_lists_of_dtypes_and_claims() -> None:
+    assert dtypes_of("bf16, f32,bfloat16") == ["bfloat16", "float32"]
+    assert (ulp_of("1ulp"), ulp_of(" 0.5 ")) == (1.0, 0.5)
+    with pytest.raises(ValueError, match="dtype: got 'f8', wants one of f64"):
+        dtypes_of("f8")
+    with pytest.raises(ValueError, match="claim: got '0.1ulp', wants a number of ulp"):
+        ulp_of("0.1ulp")
+
+
+# --- the command, and pytest ---------------------------------------------------------------------
+
+
+def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"out.{kind}" for kind in ("json", "junit", "markdown", "html")}
+    options = [text for kind, path in paths.items() for text in (f"--{kind}", str(path))]
+    result = invoke(FILE, "--op", "gelu", "--dtype", "f32", "--seed", "1", *options)
+    assert result.exit_code == 1
+    assert "cancels for x in" in result.output
+    assert "not passed" in result.output
+    content = json.loads(paths["json"].read_text())
+    assert content["exit_code"] == 1
+    assert content["environment"]["torch"] == torch.__version__
+    suite = ElementTree.parse(paths["junit"]).getroot()
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
+    assert "| value | float32 |" in paths["markdown"].read_text()
+    page = paths["html"].read_text()
+    assert "cancels for x in" in page
+    assert "http" not in page
+
+
+def test_usage_errors() -> None:
+    assert invoke("missing.py").exit_code == 2
+    assert invoke(FILE, "--claim", "nothing").exit_code == 2
+    assert invoke(FILE, "--dtype", "f8").exit_code == 2
+    assert invoke(FILE, "--device", "nowhere").exit_code == 3
+
+
+def test_pytest_judges_marked_kernels(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        textwrap.dedent(
+            """
+            import torch, gradref
+
+            @gradref.conforms("relu", dtypes=["f32", "bf16"])
+            def relu(x):
+                return torch.clamp(x, min=0)
+
+            @gradref.conforms("sigmoid", dtypes=["bf16"], mode="link")
+            def flat(x):
+                return torch.zeros_like(x)
+
+            def test_fixture(assert_conforms):
+                assert_conforms({"forward": torch.tanh}, "tanh", dtypes=["f32"], mode="link")
+            """
+        )
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "1 failed, 3 passed" in run.stdout, run.stdout
+    assert "does not conform to sigmoid:\nvalue bfloat16: every result is 0" in run.stdout
+
+
+def test_marks_and_assertions() -> None:
+    with pytest.raises(ValueError, match="operation: got 'swish', wants one of"):
+        gradref.conforms("swish")
+    with pytest.raises(ValueError, match="mode: got 'fast', wants one of link, quick"):
+        assert_kernel_conforms(torch.tanh, "tanh", mode="fast")
+    with pytest.raises(AssertionError, match="these are the results of relu"):
+        assert_kernel_conforms(lambda x: torch.clamp(x, min=0), "silu")
+    assert_kernel_conforms(
+        torch.nn.functional.mse_loss, "mse_loss", dtypes=["f64"], grad=True, reduction="sum"
+    )

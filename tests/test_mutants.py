@@ -1,0 +1,46 @@
+"""Every planted wrong kernel is caught, for the right reason; none of the correct ones fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mutants import MUTANTS, Mutant
+
+from gradref.check.judge import cases, check
+from gradref.check.kernel import Kernel
+from gradref.check.options import Options
+from gradref.check.sandbox import InProcess
+from gradref.check.verdict import Verdict
+
+KNOWN = 45
+
+
+def verdicts(mutant: Mutant, entry: dict[str, Any], seed: int) -> Iterator[Verdict]:
+    kernel = Kernel.of("kernel", entry)
+    options = Options("quick", seed, conditions=mutant.mode == "full")
+    for _, case in cases([kernel], mutant.dtypes, "cpu"):
+        yield from check(kernel, case, InProcess([kernel]), options)
+
+
+def test_every_known_mistake_is_planted() -> None:
+    assert {mutant.number for mutant in MUTANTS} == set(range(1, KNOWN + 1))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_wrong_kernel_is_caught_for_the_right_reason(mutant: Mutant, seed: int) -> None:
+    words = [
+        w for v in verdicts(mutant, mutant.kernel, seed) if v.status == "fail" for w in v.words
+    ]
+    assert words, "survives"
+    assert any(re.search(mutant.words, text) for text in words), words
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_kernel_without_the_mistake_passes(mutant: Mutant, seed: int) -> None:
+    judged = list(verdicts(mutant, mutant.correct, seed))
+    assert any(verdict.status == "pass" for verdict in judged)
+    failed = [(v.name, v.used, v.words, v.at) for v in judged if not v.passed]
+    assert not failed
