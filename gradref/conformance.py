@@ -27,13 +27,13 @@ class Conformance:
         """Judge a kernel in one dtype; an AssertionError with the verdicts in words if it fails."""
         from gradref.check.judge import cases, check
         from gradref.check.kernel import Kernel
-        from gradref.check.options import MODES, Options
+        from gradref.check.options import MODES, Mode, Options
         from gradref.check.run import dtypes_of
         from gradref.check.sandbox import InProcess
         from gradref.report.checked import sentences
 
         __tracebackhide__ = True
-        modes = {str(mode): mode for mode in MODES}
+        modes: dict[str, Mode] = {mode: mode for mode in MODES}
         if self.mode not in modes:
             reject("mode", repr(self.mode), f"one of {', '.join(MODES)}")
         role = "function" if self.grad else "forward"

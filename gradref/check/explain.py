@@ -24,8 +24,9 @@ def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
     found: list[str] = []
     for rule in RULES:
         with np.errstate(all="ignore"):
-            found += [words for words in rule(e, ulp, wrong) if words not in found]
-        if found and (len(found) >= 3 or rule in CONCLUSIVE):
+            new = [words for words in rule(e, ulp, wrong) if words not in found]
+        found += new
+        if len(found) >= 3 or (new and rule in CONCLUSIVE):
             break
     return tuple(found[:3]) or tuple(_somewhere(e, ulp, wrong))
 
@@ -137,14 +138,14 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """An absolute error about the last digit of 1 in results that are far smaller."""
-    finite = wrong & np.isfinite(e.got) & np.isfinite(e.truth.high)
+    finite = wrong & (e.got != 0) & np.isfinite(e.got) & np.isfinite(e.truth.high)
     small = finite & (np.abs(e.truth.high) < 2.0**-3)
     if small.sum() < 3 or small.sum() < 0.5 * finite.sum():
         return
     eps = torch.finfo(e.torch_dtype).eps
     scale = np.maximum(1.0, np.abs(e.x)) if e.is_elementwise else 1.0
     error = np.abs(e.got - e.truth.high) / scale
-    if np.mean(error[small] <= 8 * eps) >= MANY and float(np.max(error[small])) > eps / 64:
+    if np.mean(error[small] <= 8 * eps) >= MANY and np.median(error[small]) > 2.0**-10 * eps:
         between = f", or steps rounded to {e.dtype}" if e.torch_dtype in HALVES else ""
         yield (
             f"cancels {_range(e, small)}: the error is about the last digit of 1, as in 1 + erf,"
@@ -161,6 +162,15 @@ def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
             f"an absolute error of about {typical:.1g} {_range(e, small)}, where results are"
             " small: a polynomial or a table without relative accuracy"
         )
+
+
+def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
+    """Errors in proportion to the logarithm of the result."""
+    finite = wrong & np.isfinite(ulp) & (e.truth.high != 0)
+    if not e.is_elementwise or finite.sum() < 3 or finite.sum() < 0.5 * wrong.sum():
+        return
+    if np.mean(ulp[finite] <= 4 * np.abs(np.log(np.abs(e.truth.high[finite])))) >= MANY:
+        yield f"the argument of an exponential is rounded: digits are lost {_range(e, finite)}"
 
 
 def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
@@ -254,6 +264,7 @@ RULES: tuple[Rule, ...] = (
     _another_formula,
     _clamped,
     _zero,
+    _exponent,
     _cancellation,
     _scattered,
     _precision,
@@ -266,6 +277,7 @@ CONCLUSIVE: tuple[Rule, ...] = (
     _clamped,
     _scattered,
     _cancellation,
+    _exponent,
     _another_formula,
     _precision,
 )

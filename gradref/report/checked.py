@@ -58,7 +58,9 @@ def sentences(verdict: Verdict) -> list[str]:
     if verdict.status == "fail" and verdict.at is not None:
         at = ", ".join(f"{name} = {value}" for name, value in verdict.at.items())
         where = f" ({verdict.where})" if verdict.where else ""
-        lines.append(f"got {verdict.got:.9g}, truth {verdict.truth:.9g}{where} at {at[:240]}")
+        digits = 17 if verdict.dtype == "float64" else 9
+        numbers = f"got {verdict.got:.{digits}g}, truth {verdict.truth:.{digits}g}"
+        lines.append(f"{numbers}{where} at {at[:240]}")
     return lines
 
 
