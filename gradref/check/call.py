@@ -43,12 +43,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the results, or why there are none, and what happened to memory."""
+    """What came back: the results, or why there are none, and what happened to memory.
+
+    They are ``stale`` if other contents of the same memory had given the same bits before.
+    """
 
     results: tuple[Tensor | None, ...] = ()
     problem: str = ""
     unsupported: str = ""
     wrote: tuple[str, ...] = ()
+    stale: bool = False
 
 
 def perform(kernel: Kernel, call: Call) -> Answer:
@@ -56,12 +60,13 @@ def perform(kernel: Kernel, call: Call) -> Answer:
     entered = [_Entered.of(array, call) for array in call.arrays]
     vector = None if call.vector is None else _Entered.of(call.vector, call)
     everything = [*entered, *([vector] if vector else [])]
+    earlier: tuple[Tensor | None, ...] = ()
     names = [*kernel.record.arguments, *(["grad_output" if call.role != "jvp" else "tangent"])]
     try:
         convert = _converter(kernel.library)
         if call.earlier:
             _rewrite(entered, call.earlier)
-            _invoke(kernel, call, [e.tensor for e in entered], vector, convert)
+            earlier = _copies(_invoke(kernel, call, [e.tensor for e in entered], vector, convert))
             _rewrite(entered, call.arrays)
         with _Poison(call.poisoned):
             results = _invoke(kernel, call, [e.tensor for e in entered], vector, convert)
@@ -75,8 +80,19 @@ def perform(kernel: Kernel, call: Call) -> Answer:
         for i, e in zip(which, everything, strict=False)
         if e.changed()
     )
-    copies = tuple(None if r is None else r.detach().cpu().clone() for r in results)
-    return Answer(copies, wrote=wrote)
+    copies = _copies(results)
+    return Answer(copies, wrote=wrote, stale=bool(earlier) and _is_stale(earlier, copies))
+
+
+def _copies(results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    return tuple(None if r is None else r.detach().cpu().clone() for r in results)
+
+
+def _is_stale(earlier: Sequence[Tensor | None], results: Sequence[Tensor | None]) -> bool:
+    """Whether results that vary are those of before."""
+    pairs = [(a, b) for a, b in zip(earlier, results, strict=True) if a is not None]
+    vary = all(a.numel() > 1 and (a != a.reshape(-1)[0]).any() for a, _ in pairs)
+    return vary and all(b is not None and torch.equal(a, b) for a, b in pairs)
 
 
 class UnsupportedError(Exception):
