@@ -189,7 +189,7 @@ def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     assert content["environment"]["torch"] == torch.__version__
     suite = ElementTree.parse(paths["junit"]).getroot()
     assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
-    assert "| value | float32 |" in paths["markdown"].read_text()
+    assert "| f | f32 |" in paths["markdown"].read_text()
     page = paths["html"].read_text()
     assert "cancels for x in" in page
     assert "http" not in page
@@ -224,7 +224,7 @@ def test_pytest_judges_marked_kernels(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "1 failed, 3 passed" in run.stdout, run.stdout
-    assert "does not conform to sigmoid:\nvalue bfloat16: every result is 0" in run.stdout
+    assert "does not conform to sigmoid:\nf bf16: every result is 0" in run.stdout
 
 
 def test_marks_and_assertions() -> None:

@@ -72,7 +72,7 @@ def test_the_line_near_zero_says_what_arb_says(
     points, results = to_floats(x), to_floats(got)
     quick = sweep.settler.settle(points, results)
     slow = Settler(*(getattr(sweep.settler, f.name) for f in dataclasses.fields(Settler)))
-    vars(slow)["_lines"] = (None, None)
+    vars(slow)["lines"] = (None, None)
     proved = slow.settle(points, results)
     assert step is not None or quick.by_line > 0
     assert proved.by_line == 0
@@ -91,6 +91,20 @@ def test_a_line_ends_where_it_is_not_proved() -> None:
     assert bent is not None
     assert (bent.slope, bent.side, bent.power) == (-0.125, -1, 3)
     assert line_at_zero(operations("softplus")[0].truth, 0, 1, beta=1.0, threshold=math.inf) is None
+
+
+def test_float64_decides_where_it_is_the_truth() -> None:
+    """-1.5 x is a tie of float32 at a billion inputs, and exact in float64 at all of them."""
+    sides = {
+        slope: sweep_of("leaky_relu", "value", negative_slope=slope).settler.exact
+        for slope in (-1.5, 0.2)
+    }
+    assert [low < 0 for low, _ in sides[-1.5]] == [True, False]
+    assert [low < 0 for low, _ in sides[0.2]] == [False]
+    assert sweep_of("silu", "value").settler.exact == []
+    tied = sweep_of("leaky_relu", "value", negative_slope=-1.5).slice(1e-8, 0xC0, 1 << 12)[GENERAL]
+    assert (tied.incorrectly_rounded, tied.by_arb, tied.by_line) == (0, 0, 0)
+    assert tied.worst == 0.5
 
 
 def test_float64_too_far_off_is_no_reference() -> None:

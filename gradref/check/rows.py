@@ -282,14 +282,14 @@ def _mistakes(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str,
             "grad_output[0] is used for every row",
             lambda q, s: _ours(q, _with_grad(s, lambda g: g[:1].expand_as(g))),
         )
+    if "label_smoothing" in case.parameters and "ignore_index" in case.parameters:
+        yield "label smoothing counts the ignored rows", _smoothing_everywhere
     for name in case.parameters:
         if name in record.arguments:
             continue
         default = record.parameters[name]
         words = f"{name} is ignored: these are the results for {name}={default!r}"
         yield words, partial(_with_default, record, name)
-    if "label_smoothing" in case.parameters and "ignore_index" in case.parameters:
-        yield "label smoothing counts the ignored rows", _smoothing_everywhere
     if q.reduction != "none":
         for other in ("none", *record.reductions):
             if other not in ("none", q.reduction):

@@ -14,14 +14,17 @@ from rich.padding import Padding
 from rich.table import Table
 
 from gradref.check.options import Options
-from gradref.check.run import Checked, check_subject
+from gradref.check.run import SHORT, Checked, check_subject
 from gradref.check.verdict import Status, Verdict
 from gradref.measure.environment import environment
 from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
+from gradref.report.summary import ORDERS
 from gradref.report.terminal import progress
 from gradref.report.text import ulp
 
 HEADER = ("quantity", "dtype", "points", "worst", "median", "ours", "torch", "used", "verdict")
+
+SHORT_OF = {dtype: short for short, dtype in SHORT.items()}
 
 STYLES: dict[Status, str] = {
     "pass": "green",
@@ -40,8 +43,8 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
 
     own = verdict.errors
     return (
-        verdict.quantity,
-        verdict.dtype,
+        _in_primes(verdict.quantity),
+        SHORT_OF.get(verdict.dtype, verdict.dtype),
         "-" if own is None else f"{own.count:,}",
         worst(own),
         "-" if own is None else ulp(own.median),
@@ -52,9 +55,18 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
+def _in_primes(quantity: str) -> str:
+    """Values and derivatives as f, f' and f''; other quantities as they are called."""
+    for order, name in zip(ORDERS, ("value", "derivative", "second_derivative"), strict=True):
+        if quantity.split(" ")[0] == name:
+            return quantity.replace(name, order, 1)
+    return quantity
+
+
 def sentences(verdict: Verdict) -> list[str]:
     """What is probably wrong, and the worst input to see it at."""
-    lines = [f"{verdict.quantity} {verdict.dtype}: {'; '.join(verdict.words)}"]
+    dtype = SHORT_OF.get(verdict.dtype, verdict.dtype)
+    lines = [f"{_in_primes(verdict.quantity)} {dtype}: {'; '.join(verdict.words)}"]
     if verdict.status == "fail" and verdict.at is not None:
         at = ", ".join(f"{name} = {value}" for name, value in verdict.at.items())
         where = f" ({verdict.where})" if verdict.where else ""
@@ -100,15 +112,8 @@ def show(console: Console, checked: Checked) -> None:
         "torch at the same inputs; used: the share of the bound that the kernel uses up\n"
     )
     for title, verdicts in sections(checked.verdicts):
-        table = Table(title=f"[bold]{escape(title)}[/]", title_justify="left", box=None)
-        for header in HEADER:
-            right = header in ("points", "worst", "median", "ours", "torch", "used")
-            table.add_column(header, justify="right" if right else "left", no_wrap=True)
-        for verdict in verdicts:
-            if verdict.errors is not None:
-                *left, status = map(escape, cells(verdict))
-                table.add_row(*left, f"[{STYLES[verdict.status]}]{status}[/]")
-        console.print(table)
+        console.print(f"[bold]{escape(title)}[/]", highlight=False)
+        _show_errors(console, [verdict for verdict in verdicts if verdict.errors is not None])
         _show_conditions(console, verdicts)
         for verdict in verdicts:
             if verdict.words:
@@ -123,6 +128,19 @@ def show(console: Console, checked: Checked) -> None:
     console.print(_last_line(checked), highlight=False)
 
 
+def _show_errors(console: Console, verdicts: list[Verdict]) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for header in HEADER:
+        right = header in ("points", "worst", "median", "ours", "torch", "used")
+        fold = header == "quantity"
+        table.add_column(header, justify="right" if right else "left", no_wrap=not fold)
+    for verdict in verdicts:
+        *left, status = map(escape, cells(verdict))
+        table.add_row(*left, f"[{STYLES[verdict.status]}]{status}[/]")
+    if verdicts:
+        console.print(table)
+
+
 def _show_conditions(console: Console, verdicts: Iterable[Verdict]) -> None:
     """The conditions under which a kernel holds, in one line for each dtype."""
     held: dict[str, list[str]] = {}
@@ -130,7 +148,7 @@ def _show_conditions(console: Console, verdicts: Iterable[Verdict]) -> None:
         if verdict.errors is None and verdict.status == "pass":
             held.setdefault(verdict.dtype, []).append(verdict.quantity)
     for dtype, names in held.items():
-        line = f"  [green]holds[/] under {dtype}: {', '.join(names)}"
+        line = f"  [green]holds[/] {SHORT_OF[dtype]}: {', '.join(names)}"
         console.print(line, highlight=False)
 
 

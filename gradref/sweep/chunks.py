@@ -33,13 +33,15 @@ class Pass:
     """The comparison of a function with a float64 formula, chunk by chunk.
 
     ``open`` are the inputs that float64 cannot decide: within ``margin`` ulp of an error of half
-    an ulp, in an interval of ``near``, infinite, or one of ``listed``.
+    an ulp, in an interval of ``near``, infinite, or one of ``listed``. In an interval of ``exact``
+    float64 holds the truth itself, and decides everything.
     """
 
     formula: Callable[[Tensor], Tensor]
     margin: float
     near: Sequence[tuple[float, float]]
     listed: Sequence[float]
+    exact: Sequence[tuple[float, float]] = ()
     device: str = "cpu"
 
     def inputs(self, chunk: int, size: int = SIZE) -> Tensor:
@@ -74,7 +76,10 @@ class Pass:
         wide = self.formula(x.to(WIDE))
         narrow = wide.to(torch.float32) if got is None else got
         ulp = _errors(narrow.to(WIDE), wide)
-        undecided = ((ulp - 0.5).abs() <= self.margin) | x.isinf()
+        undecided = (ulp - 0.5).abs() <= self.margin
+        for low, high in self.exact:
+            undecided = undecided & ~((x >= low) & (x <= high))
+        undecided = undecided | x.isinf()
         for low, high in self.near:
             undecided = undecided | ((x >= low) & (x <= high))
         for point in self.listed:

@@ -187,7 +187,9 @@ class Sweep:
         return self._sweep(self._comparison(margin), chunk, size)
 
     def _comparison(self, margin: float) -> Pass:
-        return Pass(self.formula, margin, self.near, list(self.facts.kinks), self.device)
+        listed = list(self.facts.kinks)
+        exact = self.settler.exact if self.candidate is None else []
+        return Pass(self.formula, margin, self.near, listed, exact, self.device)
 
     def _key(self, float64: Float64Error) -> str:
         """A digest of everything that the result of a chunk depends on."""

@@ -16,6 +16,9 @@ from gradref.measure.verdict import Mask
 from gradref.operation import Facts
 from gradref.truth.jets import Balls, Floats, Line, jets, line_at_zero
 
+SMALLEST, FARTHEST = 2.0**-149, 2.0**128
+"""Between them lie the magnitudes of all float32 numbers other than 0."""
+
 JUST_ABOVE_HALF = float(np.nextafter(0.5, 1.0))
 
 
@@ -56,7 +59,7 @@ class Settler:
                 ulp[here] = errors(got[here], _exact(truth[here]), self.dtype)
                 todo &= ~here
         by_line = 0
-        for line, side in zip(self._lines, (x < 0, x > 0), strict=True):
+        for line, side in zip(self.lines, (x < 0, x > 0), strict=True):
             if line is not None:
                 where = np.flatnonzero(todo & side & (np.abs(x) <= line.reach))
                 tied, beyond, on_line = _ties(line, x[where], got[where], self.dtype)
@@ -74,8 +77,21 @@ class Settler:
         truth[rest] = balls.high
         return Settled(ulp, truth, by_line, len(rest))
 
+    @property
+    def exact(self) -> list[tuple[float, float]]:
+        """The sides on which the truth is a multiple of x that float64 holds."""
+        sides = ((-FARTHEST, -SMALLEST), (SMALLEST, FARTHEST))
+        return [
+            side
+            for line, side in zip(self.lines, sides, strict=True)
+            if line is not None
+            and (line.side, line.value, line.reach) == (0, 0.0, FARTHEST)
+            and _fits(line.slope)
+        ]
+
     @functools.cached_property
-    def _lines(self) -> tuple[Line | None, ...]:
+    def lines(self) -> tuple[Line | None, ...]:
+        """The lines on the negative and on the positive side of 0."""
         return tuple(
             line_at_zero(self.truth, self.order, sign, **self.parameters) for sign in (-1, 1)
         )
