@@ -84,6 +84,9 @@ Domains = Mapping[str, Number | Domain | tuple[Domain, Domain] | Callable[..., D
 function of the other arguments."""
 
 
+NOT = ("not continuous", "not differentiable", "not twice differentiable")
+
+
 @dataclass(frozen=True)
 class Kink:
     """A point where f, f′ or f″ jumps: the jets on either side, and the one that is chosen."""
@@ -91,6 +94,12 @@ class Kink:
     left: Jet
     right: Jet
     chosen: Jet
+
+    @property
+    def claim(self) -> str:
+        """What the function is not at this point."""
+        jumps = [a != b for a, b in zip(self.left, self.right, strict=True)]
+        return NOT[jumps.index(True)]
 
 
 @dataclass(frozen=True)

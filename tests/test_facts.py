@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradref.measure.elementwise import ORDERS, find_zeros, torch_jets
-from gradref.operation import Facts, Operation, operations
+from gradref.operation import NOT, Facts, Operation, operations
 from gradref.truth.jets import jets
 
 ELEMENTWISE = [record for record in operations() if record.kind == "elementwise"]
@@ -50,6 +50,15 @@ def test_kinks_have_unequal_sides(record: Operation, parameters: dict[str, Any])
         assert left == pytest.approx(kink.left, rel=1e-12, abs=1e-300)
         assert right == pytest.approx(kink.right, rel=1e-12, abs=1e-300)
         assert kink.left != kink.right
+
+
+def test_what_a_function_is_not(record: Operation, parameters: dict[str, Any]) -> None:
+    """The first of f, f' and f" that jumps, seen from both sides: no declared number is used."""
+    step = 2.0**-40
+    for at, kink in facts_of(record, parameters).kinks.items():
+        left, right = (ours(record, at + side, parameters) for side in (-step, step))
+        jumps = [abs(a - b) > 64 * step for a, b in zip(left, right, strict=True)]
+        assert kink.claim == NOT[jumps.index(True)]
 
 
 def test_kinks_take_the_chosen_value(record: Operation, parameters: dict[str, Any]) -> None:

@@ -112,15 +112,24 @@ TRAPS: list[tuple[int, str, str, str, str]] = [
     (1, "log_softmax", "value", "bfloat16", ""),
     (2, "cross_entropy", "value", "bfloat16", ""),
     (3, "cross_entropy", "gradient(input)", "float16", ""),
+    (4, "log_softmax", "jacobian", "float16", ""),
     (7, "binary_cross_entropy", "gradient(input)", "float32", ""),
+    (8, "binary_cross_entropy", "gradient(input)", "float64", ""),
+    (8, "binary_cross_entropy", "hessian_diagonal(input)", "float64", ""),
     (21, "gelu", "value", "float32", "normal"),
+    (22, "gelu", "value", "float64", "normal"),
     (23, "gelu", "derivative", "float32", "normal"),
+    (23, "gelu", "derivative", "float64", "normal"),
     (24, "gelu(approximate='tanh')", "value", "float32", "normal"),
     (26, "gelu(approximate='tanh')", "derivative", "float32", "normal"),
     (29, "gelu", "value", "float32", "special"),
     (30, "silu", "value", "float32", "special"),
+    (30, "gelu", "value", "float64", "special"),
     (44, "sigmoid", "derivative", "float32", "normal"),
+    (44, "sigmoid", "derivative", "float64", "normal"),
+    (44, "sigmoid", "derivative", "float16", "normal"),
     (45, "tanh", "derivative", "float64", "normal"),
+    (45, "tanh", "derivative", "bfloat16", "normal"),
     (47, "sigmoid", "second_derivative", "float32", "normal"),
     (48, "silu", "second_derivative", "float64", "normal"),
     (50, "softplus", "value", "float64", "normal"),
@@ -131,12 +140,17 @@ TRAPS: list[tuple[int, str, str, str, str]] = [
     (65, "silu", "derivative", "float32", "normal"),
     (69, "relu", "derivative", "float32", "special"),
 ]
-"""Rows of the field's measured failures that concern a function we have."""
+"""Rows of the field's measured failures that concern a function we have.
+
+Not among them, as the inputs that a declaration gives do not reach them: reductions of thousands
+of elements (20), one value alone and in a vector (28, 111), KL of two equal distributions (68), and
+degenerate probabilities at which the truth is infinite (70, 72, 97).
+"""
 
 
 @pytest.mark.parametrize(
     ("row", "label", "quantity", "dtype_name", "region"),
-    [pytest.param(*trap, id=f"{trap[0]}-{trap[1]}-{trap[3]}") for trap in TRAPS],
+    [pytest.param(*trap, id="-".join(map(str, trap[:4]))) for trap in TRAPS],
 )
 def test_known_failures_of_torch_are_found(
     row: int, label: str, quantity: str, dtype_name: str, region: str

@@ -64,3 +64,5 @@ def _show_facts(console: Console, record: Operation) -> None:
         for side in ("left", "chosen", "right"):
             table.add_row(f"{at:g}", side, *(f"{value:g}" for value in getattr(kink, side)))
     console.print(table)
+    for at, kink in facts.kinks.items():
+        console.print(f"at {at:g} {record.name} is {kink.claim}", highlight=False)
