@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from torch import Tensor
@@ -194,6 +195,11 @@ class Operation:
         return tuple(r for r in choices(self.formula).get("reduction", ()) if r != "none")
 
     @property
+    def package(self) -> str:
+        """The package that declares it."""
+        return self.module.partition(".")[0]
+
+    @property
     def module(self) -> str:
         """Where the formula stands."""
         return self.formula.__module__
@@ -222,16 +228,28 @@ def operation(function: Callable[..., Any]) -> Operation:
 def operations(*names: str) -> list[Operation]:
     """Every operation of the packages in the entry-point group ``gradref.operations``.
 
-    ``names`` selects operations by name, or every operation of a package by the package's name.
+    ``names`` selects operations by name, or every operation of a package by the package's name;
+    that one need not be in the group.
     """
     packages = sorted(entry.value for entry in entry_points(group="gradref.operations"))
     found = [(package, record) for package in packages for record in declared(package)]
     known = {record.name for _, record in found}
     for name in names:
         if name not in known and name not in packages:
-            reject("operation", repr(name), f"one of {', '.join(sorted(known))}")
+            others = list(declared(name)) if _is_importable(name) else []
+            if not others:
+                wants = f"one of {', '.join(sorted(known))}, or a package that declares operations"
+                reject("operation", repr(name), wants)
+            found += [(name, record) for record in others]
     chosen = set(names)
     return [record for package, record in found if not names or chosen & {record.name, package}]
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def declared(package: str) -> Iterator[Operation]:

@@ -22,6 +22,7 @@ from gradref.check.options import Options
 from gradref.check.run import Checked, check_subject, dtypes_of, ulp_of
 from gradref.cli import app
 from gradref.conformance import assert_kernel_conforms
+from gradref.sweep.certificate import Certificate
 
 FILE = str(Path(__file__).parent / "kernels_to_check.py")
 
@@ -193,6 +194,17 @@ def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     page = paths["html"].read_text()
     assert "cancels for x in" in page
     assert "http" not in page
+
+
+def test_kernels_are_certified_too(tmp_path: Path) -> None:
+    arguments = ["certify", "right", "--module", FILE, "--dtype", "float16", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (path,) = tmp_path.iterdir()
+    certificate = Certificate.read(path)
+    assert (certificate.subject, certificate.grade) == ("right", "proved")
+    assert certificate.total.inputs == 2**16
+    assert certificate.total.worst <= 1.0
+    assert CliRunner().invoke(app, [*arguments, "--claim", "0.5"]).exit_code == 0
 
 
 def test_usage_errors() -> None:

@@ -147,3 +147,45 @@ def test_list_and_show(tmp_path: Path) -> None:
         assert words in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "differs from torch in threshold" in gradref("show", "softplus").stdout
+
+
+OWN_PACKAGE = """
+from math import inf, nan
+
+import torch
+
+from gradref.declare import derivative, elementwise, second_derivative
+from gradref.operation import Facts
+
+
+@elementwise(
+    torch=torch.sin,
+    truth=lambda x: x.sin(),
+    facts=Facts(
+        limits={-inf: (nan, nan, nan), inf: (nan, nan, nan)}, codomain=(-1.0, 1.0), lipschitz=1.0
+    ),
+)
+def sine(x, /):
+    return torch.sin(x)
+
+
+@derivative(sine)
+def sine_derivative(x, /):
+    return SLOPE
+
+
+@second_derivative(sine)
+def sine_second_derivative(x, /):
+    return -torch.sin(x)
+"""
+
+
+@pytest.mark.parametrize(("slope", "status"), [("torch.cos(x)", 0), ("torch.cos(2 * x)", 1)])
+def test_a_package_of_ones_own_is_judged(slope: str, status: int, tmp_path: Path) -> None:
+    """By its name, without an entry point."""
+    (tmp_path / "their_package.py").write_text(OWN_PACKAGE.replace("SLOPE", slope))
+    command = [sys.executable, "-m", "gradref", "verify", "their_package", "--dtype", "float16"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == status, run.stdout
+    assert ("pass: 3 verdicts" in run.stdout) == (status == 0)

@@ -28,8 +28,9 @@ def test_only_the_packages_go_in(wheel: Path) -> None:
     assert packages == {"activations", "losses", "gradref"}
     for package in packages:
         assert f"{package}/py.typed" in names
-        sources = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
-        assert sources <= set(names)
+        for kind in ("*.py", "*.html"):
+            sources = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob(kind)}
+            assert sources <= set(names)
 
 
 @pytest.mark.xdist_group("wheel")

@@ -100,7 +100,8 @@ class ElementwiseCheck:
         x = elementwise_inputs(self._facts, self._zeros, dtype, size, options.seed)
         if dtype in HALVES and options.mode == "link":
             rng = np.random.default_rng(options.seed)
-            x = x[torch.from_numpy(rng.choice(len(x), LINK_POINTS, replace=False))]
+            some = torch.from_numpy(rng.choice(len(x), LINK_POINTS, replace=False))
+            x = torch.cat([x[some], x[x.isinf()]])
         return x
 
     @cached_property

@@ -14,7 +14,7 @@ import torch
 from gradref.measure.elementwise import judge_elementwise
 from gradref.measure.rows import judge_rows
 from gradref.measure.verdict import Case, Row
-from gradref.operation import Operation, operations
+from gradref.operation import Operation
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -51,7 +51,7 @@ def cases(
 ) -> list[Case]:
     """Every operation with every setting of its parameters, dtype and device."""
     return [
-        Case(record.name, dict(parameters), dtype, device)
+        Case(record.name, dict(parameters), dtype, device, record.package)
         for record in records
         for parameters in record.cases
         for dtype in dtypes
@@ -61,7 +61,7 @@ def cases(
 
 def judge(case: Case, mode: str = "quick", seed: int = 0) -> list[Row]:
     """The verdicts on a case."""
-    (record,) = operations(case.operation)
+    record = case.record
     if record.kind == "elementwise":
         return judge_elementwise(record, case, mode, seed)
     return judge_rows(record, case, mode, seed)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradref.measure.ulp import Errors, errors
+from gradref.operation import Operation, operations
 from gradref.truth.jets import Balls, Floats
 
 Mask = NDArray[np.bool_]
@@ -23,12 +24,22 @@ NOTABLE_ULP = 4.0
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged in one go: an operation with its parameters, at a dtype on a device."""
+    """What is judged in one go: an operation with its parameters, at a dtype on a device.
+
+    ``package`` is where the operation is declared; empty for a package of the entry points.
+    """
 
     operation: str
     parameters: dict[str, Any]
     dtype: str
     device: str
+    package: str = ""
+
+    @property
+    def record(self) -> Operation:
+        """The declaration of the operation."""
+        records = operations(self.package) if self.package else operations(self.operation)
+        return next(record for record in records if record.name == self.operation)
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -147,7 +147,12 @@ class Sweep:
         if not path.is_file():
             return None
         found = Certificate.read(path)
-        same = (found.source, found.environment) == (self.source, environment())
+        bounds = {name: region.bound for name, region in found.regions.items()}
+        same = (found.source, found.environment, bounds) == (
+            self.source,
+            environment(),
+            self.bounds,
+        )
         return found if same else None
 
     def run(self, folder: Path, on_chunk: Callable[[int, int], None]) -> Certificate:
