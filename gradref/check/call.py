@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -57,31 +58,27 @@ class Answer:
 
 def perform(kernel: Kernel, call: Call) -> Answer:
     """Make a call; an exception of the kernel is an answer."""
-    entered = [_Entered.of(array, call) for array in call.arrays]
-    vector = None if call.vector is None else _Entered.of(call.vector, call)
-    everything = [*entered, *([vector] if vector else [])]
+    named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
+    parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
+    vector = "tangent" if call.role == "jvp" else "grad_output"
+    given = {**named, **parameters, **({} if call.vector is None else {vector: call.vector})}
+    entered = {name: _Entered.of(array, call.layout) for name, array in given.items()}
+    tensors = {name: e.tensor for name, e in entered.items()}
+    invoke = partial(_invoke, kernel, call, list(named), tensors, vector)
     earlier: tuple[Tensor | None, ...] = ()
-    names = [*kernel.record.arguments, *(["grad_output" if call.role != "jvp" else "tangent"])]
     try:
-        convert = _converter(kernel.library)
         if call.earlier:
-            _rewrite(entered, call.earlier)
-            earlier = _copies(_invoke(kernel, call, [e.tensor for e in entered], vector, convert))
-            _rewrite(entered, call.arrays)
+            _rewrite([entered[name] for name in named], call.earlier)
+            earlier = _copies(invoke())
+            _rewrite([entered[name] for name in named], call.arrays)
         with _Poison(call.poisoned):
-            results = _invoke(kernel, call, [e.tensor for e in entered], vector, convert)
+            results = _copies(invoke())
     except UnsupportedError as reason:
         return Answer(unsupported=str(reason))
     except Exception as problem:
         return Answer(problem=f"raises {type(problem).__name__}: {problem}".split("\n")[0])
-    which = [*range(len(entered)), len(names) - 1]
-    wrote = tuple(
-        names[i] if i < len(names) else f"argument {i}"
-        for i, e in zip(which, everything, strict=False)
-        if e.changed()
-    )
-    copies = _copies(results)
-    return Answer(copies, wrote=wrote, stale=bool(earlier) and _is_stale(earlier, copies))
+    wrote = tuple(name for name, e in entered.items() if e.changed())
+    return Answer(results, wrote=wrote, stale=bool(earlier) and _is_stale(earlier, results))
 
 
 def _copies(results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -108,8 +105,8 @@ class _Entered:
     before: Tensor
 
     @classmethod
-    def of(cls, array: Tensor, call: Call) -> _Entered:
-        buffer, tensor = _laid_out(array, call.layout)
+    def of(cls, array: Tensor, layout: MemoryLayout) -> _Entered:
+        buffer, tensor = _laid_out(array, layout)
         return cls(tensor, buffer, buffer.clone())
 
     def changed(self) -> bool:
@@ -191,27 +188,30 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _invoke(
-    kernel: Kernel, call: Call, arrays: list[Tensor], vector: _Entered | None, convert: Convert
+    kernel: Kernel,
+    call: Call,
+    names: Sequence[str],
+    tensors: Mapping[str, Tensor],
+    vector: str,
 ) -> tuple[Tensor | None, ...]:
     """The results of a call: the value, or a gradient for each of ``wrt``."""
     function = kernel.functions[call.role]
-    into, back = convert
-    keywords = {k: into(v) if isinstance(v, Tensor) else v for k, v in call.keywords.items()}
+    into, back = _converter(kernel.library)
     if call.role == "function" and call.order:
-        assert vector is not None  # a derivative of a function has an incoming gradient
-        return _differentiated(function, call, arrays, vector.tensor, keywords)
-    given = [into(array) for array in arrays]
+        keywords = {k: tensors.get(k, v) for k, v in call.keywords.items()}
+        arrays = [tensors[name] for name in names]
+        return _differentiated(function, call, arrays, tensors[vector], keywords)
+    keywords = {k: into(tensors[k]) if k in tensors else v for k, v in call.keywords.items()}
+    given = [into(tensors[name]) for name in names]
     if call.role == "backward":
-        assert vector is not None  # the incoming gradient
-        result = function(into(vector.tensor), *given, **keywords)
+        result = function(into(tensors[vector]), *given, **keywords)
         gradients = result if isinstance(result, (tuple, list)) else (result,)
         return tuple(
             back(gradients[i]) if i < len(gradients) and gradients[i] is not None else None
             for i in call.wrt
         )
     if call.role == "jvp":
-        assert vector is not None  # the tangent
-        return (back(function(*given, into(vector.tensor), **keywords)),)
+        return (back(function(*given, into(tensors[vector]), **keywords)),)
     if call.role == "value_and_gradient":
         value, gradient = function(*given, **keywords)
         first = gradient[0] if isinstance(gradient, (tuple, list)) else gradient

@@ -248,7 +248,7 @@ class RowsCheck:
         record = self.kernel.record
         for words, mistake in _mistakes(record, self.case, parts[0].q):
             try:
-                predicted = [mistake(part.q, _wide(part.sample)) for part in parts]
+                predicted = [mistake(part.q, part.sample.wide()) for part in parts]
             except (ValueError, TypeError, IndexError, KeyError):
                 continue  # the mistake is outside of the domain
             if all(p.size == part.got.size for p, part in zip(predicted, parts, strict=True)):
@@ -388,20 +388,6 @@ def _of_another(record: Operation, other: Operation, q: Quantity, s: Sample) -> 
     arrays = {n: a for n, a in s.arrays.items() if n in (*other.arguments, *other.parameters)}
     sample = replace(s, arrays=arrays, parameters=given)
     return _ours(_reduced(other, q, sample, q.reduction), sample)
-
-
-def _wide(s: Sample) -> Sample:
-    """The sample in float64."""
-
-    def wide(a: Tensor) -> Tensor:
-        return a.to(torch.float64) if a.is_floating_point() else a
-
-    return replace(
-        s,
-        arrays={name: wide(a) for name, a in s.arrays.items()},
-        grad_output=wide(s.grad_output),
-        tangent=wide(s.tangent),
-    )
 
 
 def _of_torch(part: _Part) -> Floats:

@@ -76,6 +76,19 @@ class Sample:
         arrays = {name: a.reshape(-1, self.columns) for name, a in self.arrays.items()}
         return replace(self, arrays=arrays)
 
+    def wide(self) -> Sample:
+        """The same numbers in float64."""
+
+        def wide(a: Tensor) -> Tensor:
+            return a.to(torch.float64) if a.is_floating_point() else a
+
+        return replace(
+            self,
+            arrays={name: wide(a) for name, a in self.arrays.items()},
+            grad_output=wide(self.grad_output),
+            tangent=wide(self.tangent),
+        )
+
     def leaves(self, *names: str) -> Sample:
         """The same with the floating ones of some arrays as leaves of a fresh graph."""
         leaves = {n: self.arrays[n] for n in names if self.arrays[n].is_floating_point()}
