@@ -70,6 +70,11 @@ def test_derivatives_take_the_parameters_of_the_function(record: Operation) -> N
             if p.default is not inspect.Parameter.empty and name not in added
         }
         assert defaults == record.parameters
+        if record.kind == "elementwise":
+            known = inspect.signature(record.function).parameters
+            assert {n: p.kind for n, p in parameters.items()} == {
+                n: p.kind for n, p in known.items()
+            }
 
 
 def functions() -> list[Callable[..., Any]]:

@@ -45,6 +45,10 @@ def balls(*high: float, low: float = 0.0) -> Balls:
         (1.0, math.nan, torch.float32, math.inf),
         (1.0, math.inf, torch.float32, math.inf),
         (math.inf, -math.inf, torch.float32, math.inf),
+        (-math.inf, math.inf, torch.float32, math.inf),
+        (-math.inf, -math.inf, torch.float32, 0.0),
+        (-math.inf, 1.0, torch.float64, math.inf),
+        (-math.inf, 1.0, torch.float16, 67109888.0),
     ],
 )
 def test_ulp(got: float, truth: float, kind: torch.dtype, ulp: float) -> None:
@@ -76,6 +80,23 @@ def test_summary() -> None:
     assert summary.correctly_rounded == 0.25
     assert (summary.wrong_nonfinite, summary.lost_to_zero, summary.wrong_sign) == (1, 1, 1)
     assert sum(summary.histogram) == 4
+
+
+def test_summary_of_losses_and_signs() -> None:
+    got = np.array([0.0, 0, 0, 1, 1, -1, math.nan, 2, -2])
+    truth = np.array([-1.0, 1, 1e-46, -1, -2, 1, 1, 2, -2])
+    ulp = np.array([5.0, 5, 0.3, 2, 3, 9, math.inf, 0, 0.25])
+    summary = Errors.of(ulp, got, truth, np.ones(9, dtype=bool))
+    assert (summary.wrong_nonfinite, summary.lost_to_zero, summary.wrong_sign) == (1, 2, 3)
+    assert summary.median == 3.0
+
+
+def test_histogram() -> None:
+    ulp = np.array([0, 0.5, 0.50005, 0.75, 1.5, 3, 15.5, 16, 100, 1000, 1e6, math.inf])
+    summary = Errors.of(ulp, ulp, ulp, np.ones(len(ulp), dtype=bool))
+    assert summary.histogram == (2, 1, 1, 1, 1, 2, 1, 1, 2)
+    nothing = Errors.of(ulp, ulp, ulp, np.zeros(len(ulp), dtype=bool))
+    assert nothing == Errors(0, 0.0, -1, 0.0, 0.0, 1.0, (0,) * 9, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["float32", "float64"])

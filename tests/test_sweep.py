@@ -22,9 +22,9 @@ from gradref.sweep.chunks import SIZE, Pass
 from gradref.sweep.digest import source_digest
 from gradref.sweep.journal import Journal
 from gradref.sweep.run import GENERAL, Sweep, float64_error
-from gradref.sweep.settle import Settler
+from gradref.sweep.settle import Settler, _ties
 from gradref.sweep.tally import Tally
-from gradref.truth.jets import Balls, line_at_zero
+from gradref.truth.jets import Balls, Line, line_at_zero
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,6 +91,21 @@ def test_a_line_ends_where_it_is_not_proved() -> None:
     assert bent is not None
     assert (bent.slope, bent.side, bent.power) == (-0.125, -1, 3)
     assert line_at_zero(operations("softplus")[0].truth, 0, 1, beta=1.0, threshold=math.inf) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "x", "offset", "tied"),
+    [
+        (Line(0.0, 0.5, 1, 1.0, 2, 1.0), [2.0**-8, 2.0**-60], None, [False, True]),
+        (Line(1.0, 0.0, -1, 1e-30, 2, 4.0), [1.0, 3.0], 2.0**-8, [True, True]),
+    ],
+)
+def test_a_tie_is_one_where_the_remainder_cannot_matter(
+    line: Line, x: list[float], offset: float | None, tied: list[bool]
+) -> None:
+    points = np.array(x)
+    got = line.value + points * line.slope + (points * 2.0**-9 if offset is None else offset)
+    assert _ties(line, points, got, torch.bfloat16)[0].tolist() == tied
 
 
 def test_float64_decides_where_it_is_the_truth() -> None:

@@ -119,3 +119,10 @@ def test_forms_from_the_output() -> None:
 def test_one_value_and_its_derivative() -> None:
     value, slope = gradref.value_and_derivative(activations.sigmoid)(0.0)
     assert (value, slope) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3)])
+def test_the_jacobian_from_the_output_of_many_rows(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    from_output = activations.softmax_jacobian_from_output(activations.softmax(x))
+    torch.testing.assert_close(from_output, activations.softmax_jacobian(x))

@@ -48,6 +48,10 @@ class Pass:
         """The inputs of a chunk, NaNs included."""
         return _inputs(self._start(chunk), size)
 
+    def inputs_at(self, chunk: int, index: Tensor) -> Tensor:
+        """Some of the inputs of a chunk."""
+        return (self._start(chunk) + index).to(torch.int32).view(torch.float32)
+
     def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, float]:
         """Which inputs are open, and the largest error at all the others.
 

@@ -203,11 +203,10 @@ class Sweep:
 
     def _sweep(self, comparison: Pass, chunk: int, size: int = chunks.SIZE) -> Chunk:
         """One chunk: float64 decides what it can, Arb the rest."""
-        x = comparison.inputs(chunk, size)
-        got = None if self.candidate is None else self.candidate(x)
+        got = None if self.candidate is None else self.candidate(comparison.inputs(chunk, size))
         undecided, worst = comparison.run(chunk, got, size)
         index = undecided.nonzero().squeeze(1)
-        open_x = x[index]
+        open_x = comparison.inputs_at(chunk, index)
         open_got = self.evaluate(open_x) if got is None else got[index]
         points = to_floats(open_x)
         bits = _bits(open_x)
@@ -222,7 +221,11 @@ class Sweep:
             assert got is not None  # our own formula is never further from itself than half an ulp
             ulp, wide = comparison.errors(chunk, got, size)
             decided = Tally.of(
-                to_floats(ulp), to_floats(got), to_floats(wide), _bits(x), ~_mask(undecided)
+                to_floats(ulp),
+                to_floats(got),
+                to_floats(wide),
+                _bits(comparison.inputs(chunk, size)),
+                ~_mask(undecided),
             )
         general = Tally.of(
             settled.ulp,
