@@ -56,7 +56,7 @@ class Probe:
             coupled = record.coupled is not None
             count = rows if coupled else max(length, 1)
             s = draw_sample(record, self.case, length if coupled else 1, count, self.seed)
-            s = replace(s, arrays={**s.arrays, **self.ordinary(s, length)})
+            s = replace(s, arrays={**s.arrays, **self.ordinary(s, length)}, columns=1)
             return s if coupled else s.take(slice(0, length))
         rng = np.random.default_rng([self.seed, length])
         shape = (rows, length)

@@ -73,7 +73,7 @@ class Evidence:
         if self.excused is not None:
             ulp[self.excused] = 0.0
         decided = ~np.isnan(self.allowed)
-        wrong = decided & (ulp > self.allowed)
+        wrong = decided & ((ulp > self.allowed) | np.isinf(ulp))
         # Where the bound is wide, an error in ulp says little: such points are judged, not shown.
         plain = decided & (self.allowed <= 4 * np.min(self.allowed[decided], initial=np.inf))
         summary = {
@@ -82,7 +82,8 @@ class Evidence:
             if values is not None
         }
         own = Errors.of(ulp, self.got, self.truth.high, plain)
-        used = np.where(decided, ulp / self.allowed, -1.0)
+        share = np.divide(ulp, self.allowed, out=np.full_like(ulp, np.inf), where=np.isfinite(ulp))
+        used = np.where(decided, share, -1.0)
         worst = int(np.argmax(used)) if len(used) else -1
         failed = bool(wrong.any())
         return Verdict(

@@ -170,7 +170,7 @@ def backward_error(
     for zero in zeros:
         distance = np.abs(np.nan_to_num(points, nan=np.inf, posinf=np.inf) - zero)
         secant = (distance > 1e-3 * abs(zero)) & (distance < 1e-1 * abs(zero))
-        slope = np.median(np.abs(truth.high[secant]) / distance[secant])
+        slope = np.median(np.abs(truth.high[secant]) / distance[secant]) if secant.any() else 0.0
         size[near_zeros(points, [zero], width)] = abs(zero) * slope
     return np.asarray(NEAR_BACKWARD * unit * size / spacing(truth.high, dtype))
 
