@@ -165,7 +165,7 @@ class Sweep:
             certificate.write(folder)
             return certificate
         float64 = float64_error(self)
-        comparison = self._comparison(float64.margin)
+        comparison = self.comparison(float64.margin)
         rank, world = rank_and_world()
         journal = Journal(folder, self.name, self._key(float64), rank)
         done = _shared(journal.read())
@@ -189,9 +189,10 @@ class Sweep:
 
     def slice(self, margin: float, chunk: int, size: int) -> Chunk:
         """The tallies of the first ``size`` inputs of a chunk, to compare a certificate with."""
-        return self._sweep(self._comparison(margin), chunk, size)
+        return self._sweep(self.comparison(margin), chunk, size)
 
-    def _comparison(self, margin: float) -> Pass:
+    def comparison(self, margin: float) -> Pass:
+        """The pass over a chunk, for an error of float64 of at most ``margin`` ulp."""
         listed = list(self.facts.kinks)
         exact = self.settler.exact if self.candidate is None else []
         return Pass(self.formula, margin, self.near, listed, exact, self.device)
