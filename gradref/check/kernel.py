@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from gradref.arrays import describe, reject
@@ -28,6 +29,10 @@ Targets = Literal["index", "probability", "either"]
 """What a kernel takes as the target of a loss that has class indices or probabilities."""
 
 
+KEYS = (*ROLES, "operation", "library", "target")
+"""What an entry of ``KERNELS`` may hold besides parameters of the operation."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel for an operation.
@@ -43,7 +48,7 @@ class Kernel:
     library: str = "torch"
     targets: Targets = "index"
 
-    @property
+    @cached_property
     def record(self) -> Operation:
         """The declaration of the operation."""
         return operations(self.operation)[0]
@@ -57,10 +62,10 @@ class Kernel:
         """
         if not isinstance(entry, Mapping):
             entry = {"function": entry}
-        known = [record.name for record in operations()]
+        records = {record.name: record for record in operations()}
         operation = entry.get("operation", name)
-        if operation not in known:
-            wants = f'"operation": one of {", ".join(known)}'
+        if operation not in records:
+            wants = f'"operation": one of {", ".join(records)}'
             reject(f"KERNELS[{name!r}]", repr(operation), wants)
         functions: dict[Role, Any] = {role: entry[role] for role in ROLES if role in entry}
         if not functions:
@@ -75,12 +80,10 @@ class Kernel:
         if targets not in get_args(Targets):
             wants = f"one of {', '.join(get_args(Targets))}"
             reject(f"KERNELS[{name!r}]['target']", repr(targets), wants)
-        rest = ("operation", "library", "target", *ROLES)
-        settings = {key: value for key, value in entry.items() if key not in rest}
-        record = operations(operation)[0]
+        settings = {key: value for key, value in entry.items() if key not in KEYS}
         for setting in settings:
-            if setting not in record.parameters:
-                known = [*ROLES, "operation", "library", "target", *record.parameters]
+            if setting not in records[operation].parameters:
+                known = [*KEYS, *records[operation].parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
         return cls(name, operation, functions, settings, library, targets)
 

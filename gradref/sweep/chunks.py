@@ -32,7 +32,7 @@ _BEYOND = 2.0**128
 class Pass:
     """The comparison of a function with a float64 formula, chunk by chunk.
 
-    ``open`` are the inputs that float64 cannot decide: within ``margin`` ulp of an error of half
+    Undecided are the inputs that float64 cannot settle: within ``margin`` ulp of an error of half
     an ulp, in an interval of ``near``, infinite, or one of ``listed``. In an interval of ``exact``
     float64 holds the truth itself, and decides everything.
     """
@@ -53,7 +53,7 @@ class Pass:
         return (self._start(chunk) + index).to(torch.int32).view(torch.float32)
 
     def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, float]:
-        """Which inputs are open, and the largest error at all the others.
+        """Which inputs are undecided, and the largest error at all the others.
 
         ``got`` is what the function gives; None for the formula itself, rounded once.
         """
