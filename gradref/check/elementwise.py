@@ -181,10 +181,8 @@ class ElementwiseCheck:
         allowed = np.where(np.isnan(truth.high) & ~self._special, np.nan, claim + near)
         return Evidence(
             kernel=self.kernel.name,
-            label=self.case.label,
+            case=self.case,
             quantity=plan.quantity,
-            dtype=self.case.dtype,
-            device=self.case.device,
             got=got,
             truth=truth,
             allowed=allowed,

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from gradref.check.verdict import Verdict
 from gradref.measure.ulp import Errors, errors
-from gradref.measure.verdict import Mask
+from gradref.measure.verdict import Case, Mask
 from gradref.truth.jets import Balls, Floats
 
 Alternative = tuple[str, Floats]
@@ -26,10 +25,8 @@ class Evidence:
     """
 
     kernel: str
-    label: str
+    case: Case
     quantity: str
-    dtype: str
-    device: str
     got: Floats
     truth: Balls
     allowed: Floats
@@ -42,11 +39,6 @@ class Evidence:
     describe: Callable[[int], dict[str, str]]
     alternatives: Callable[[], Iterable[Alternative]]
     excused: Mask | None = None
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype as torch's object."""
-        return getattr(torch, self.dtype)  # type: ignore[no-any-return]  # a dtype by its name
 
     def part(self, name: str, keep: Mask) -> Evidence:
         """The evidence of some of the points, as a quantity of its own."""
@@ -68,7 +60,7 @@ class Evidence:
 
     def verdict(self, explain: Callable[[Evidence, Floats, Mask], tuple[str, ...]]) -> Verdict:
         """The judgement; a failure with its worst input, branch and probable cause."""
-        dtype = self.torch_dtype
+        dtype = self.case.torch_dtype
         ulp = errors(self.got, self.truth, dtype)
         if self.excused is not None:
             ulp[self.excused] = 0.0
@@ -88,10 +80,10 @@ class Evidence:
         failed = bool(wrong.any())
         return Verdict(
             kernel=self.kernel,
-            label=self.label,
+            label=self.case.label,
             quantity=self.quantity,
-            dtype=self.dtype,
-            device=self.device,
+            dtype=self.case.dtype,
+            device=self.case.device,
             status="fail" if failed else "pass",
             bound=self.bound,
             used=float(used[worst]) if worst >= 0 else 0.0,

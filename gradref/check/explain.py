@@ -40,7 +40,7 @@ def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     failing = wrong & comparable
     if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
         return
-    truth, info = e.truth.high, torch.finfo(e.torch_dtype)
+    truth, info = e.truth.high, torch.finfo(e.case.torch_dtype)
     for words, prediction in e.alternatives():
         explained = np.abs(e.got - prediction) <= np.abs(e.got - truth) / 16 + info.tiny
         off = np.abs(prediction - truth) > 4 * info.eps * np.abs(truth) + info.tiny
@@ -66,7 +66,7 @@ def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         return
     ratio = e.got[usable] / e.truth.high[usable]
     middle = float(np.median(ratio))
-    eps = torch.finfo(e.torch_dtype).eps
+    eps = torch.finfo(e.case.torch_dtype).eps
     if np.mean(np.abs(ratio / middle - 1) <= 8 * eps) >= MANY and abs(middle - 1) > 8 * eps:
         yield "the sign is wrong" if middle == -1 else f"too large by a factor of {middle:.6g}"
 
@@ -95,7 +95,7 @@ def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 def _overflow_of_exp(e: Evidence) -> float:
     """Somewhat below the argument at which exp overflows."""
-    return 0.9 * float(np.log(torch.finfo(e.torch_dtype).max))
+    return 0.9 * float(np.log(torch.finfo(e.case.torch_dtype).max))
 
 
 def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
@@ -141,11 +141,11 @@ def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     small = finite & (np.abs(e.truth.high) < 2.0**-3)
     if small.sum() < 3 or small.sum() < 0.5 * finite.sum():
         return
-    eps = torch.finfo(e.torch_dtype).eps
+    eps = torch.finfo(e.case.torch_dtype).eps
     scale = np.maximum(1.0, np.abs(e.x)) if e.is_elementwise else 1.0
     error = np.abs(e.got - e.truth.high) / scale
     if np.mean(error[small] <= 8 * eps) >= MANY and np.median(error[small]) > 2.0**-10 * eps:
-        between = f", or steps rounded to {e.dtype}" if e.torch_dtype in HALVES else ""
+        between = f", or steps rounded to {e.case.dtype}" if e.case.torch_dtype in HALVES else ""
         yield (
             f"cancels {_range(e, small)}: the error is about the last digit of 1, as in 1 + erf,"
             f" 1 + tanh, 1 - sigmoid{between}"
@@ -175,7 +175,7 @@ def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """A relative error that is the same everywhere: too few digits were carried."""
     usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
-    usable &= np.abs(e.truth.high) >= torch.finfo(e.torch_dtype).smallest_normal
+    usable &= np.abs(e.truth.high) >= torch.finfo(e.case.torch_dtype).smallest_normal
     if usable.sum() < 8 or (wrong & usable).sum() < 0.25 * usable.sum():
         return
     relative = np.abs(e.got[usable] / e.truth.high[usable] - 1)
@@ -211,7 +211,7 @@ def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     if not e.is_elementwise or centre.sum() < 8 or np.mean(wrong[centre]) < 0.5:
         return
     relative = np.abs(e.got / e.truth.high - 1)[centre]
-    if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.torch_dtype).eps):
+    if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.case.torch_dtype).eps):
         yield f"another formula: a relative error of {np.median(relative):.1g} at ordinary inputs"
 
 

@@ -221,10 +221,8 @@ class RowsCheck:
         torch_has_it = all(part.torch is not None for part in parts)
         return Evidence(
             kernel=self.kernel.name,
-            label=self.case.label,
+            case=self.case,
             quantity=q.name,
-            dtype=self.case.dtype,
-            device=self.case.device,
             got=joined(lambda p: p.got),
             truth=truth,
             allowed=allowed,
