@@ -13,6 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from gradref.check.choices import Gate, Kinks
+from gradref.check.choices import Mode as CheckMode
+
 COULD_NOT_RUN = 3
 
 app = typer.Typer(
@@ -29,29 +32,6 @@ class Mode(StrEnum):
 
     quick = "quick"
     full = "full"
-
-
-class CheckMode(StrEnum):
-    """How much is tried of a kernel."""
-
-    link = "link"
-    quick = "quick"
-    full = "full"
-    exhaustive = "exhaustive"
-
-
-class KinkChoice(StrEnum):
-    """What a derivative may be at a kink."""
-
-    torch = "torch"
-    subdifferential = "subdifferential"
-
-
-class GateChoice(StrEnum):
-    """What the rows of a kernel are held to."""
-
-    standard = "standard"
-    strict = "strict"
 
 
 class Dtype(StrEnum):
@@ -96,7 +76,9 @@ OrderOption = Annotated[
 
 ClaimOption = Annotated[
     str | None,
-    typer.Option(help="What a kernel may be off, as in 2ulp. [default: 1ulp for 16 bits or 4ulp]"),
+    typer.Option(
+        help="What a kernel may be off, as in 2ulp; by default 1ulp for 16 bits, 4ulp else."
+    ),
 ]
 
 
@@ -241,15 +223,15 @@ def check(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     mode: Annotated[
         CheckMode, typer.Option(help="link: does it run; full: hostile conditions too.")
-    ] = CheckMode.quick,
+    ] = "quick",
     claim: ClaimOption = None,
     kinks: Annotated[
-        KinkChoice, typer.Option(help="torch's choice, or anything in the subdifferential.")
-    ] = KinkChoice.torch,
+        Kinks, typer.Option(help="torch's choice, or anything in the subdifferential.")
+    ] = "torch",
     gate: Annotated[
-        GateChoice,
+        Gate,
         typer.Option(help="Rows: what usual algorithms keep, or what a stable one does."),
-    ] = GateChoice.standard,
+    ] = "standard",
     xfails: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Patterns of verdicts expected to fail."),
@@ -278,7 +260,7 @@ def check(
     _devices([device])
     try:
         bound = None if claim is None else ulp_of(claim)
-        options = Options(mode.value, fresh, bound, kinks.value, gate.value, device)
+        options = Options(mode, fresh, bound, kinks, gate, device)
         result = report.follow(console, subject, op, dtypes_of(dtype), options, xfails)
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None

@@ -25,9 +25,10 @@ class Conformance:
 
     def require(self, kernel: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
         """Judge a kernel in one dtype; an AssertionError with the verdicts in words if it fails."""
+        from gradref.check.choices import MODES, Mode
         from gradref.check.judge import cases, check
         from gradref.check.kernel import Kernel
-        from gradref.check.options import MODES, Mode, Options
+        from gradref.check.options import Options
         from gradref.check.run import dtypes_of
         from gradref.check.sandbox import InProcess
         from gradref.report.checked import sentences

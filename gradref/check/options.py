@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
-Mode = Literal["link", "quick", "full", "exhaustive"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-Kinks = Literal["torch", "subdifferential"]
-Gate = Literal["standard", "strict"]
-"""What rows are held to: what the usual algorithms keep, or what a stable one does, as ours are."""
+from gradref.check.choices import Gate, Kinks, Mode
 
 CLAIM = {torch.float16: 1.0, torch.bfloat16: 1.0, torch.float32: 4.0, torch.float64: 4.0}
 """The error in ulp that a kernel may have where it claims nothing itself.
