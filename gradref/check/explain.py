@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from gradref.check.evidence import Evidence
 from gradref.measure.inputs import HALVES
+from gradref.measure.ulp import spacing
 from gradref.measure.verdict import Mask
 from gradref.truth.jets import Floats
 
 PLACES = ("the entry of the true class",)
 """Branches that are where a result stands, not what its input is."""
 
+AT_THE_EDGE = "an argument of 0 or 1"
+"""The branch in which probabilities have a logarithm of 0."""
+
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""
+
+WIDE = 1 / 64
+"""The share of the tested line that right results cover between two pieces of it."""
 
 
 def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
@@ -40,12 +48,14 @@ def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     failing = wrong & comparable
     if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
         return
-    truth, info = e.truth.high, torch.finfo(e.case.torch_dtype)
+    truth, step = e.truth.high, spacing(e.truth.high, e.case.torch_dtype)
     for words, prediction in e.alternatives():
-        explained = np.abs(e.got - prediction) <= np.abs(e.got - truth) / 16 + info.tiny
-        off = np.abs(prediction - truth) > 4 * info.eps * np.abs(truth) + info.tiny
-        matters = failing | (comparable & off)
-        if np.mean(explained[failing]) >= MANY and np.mean(explained[matters]) >= MANY:
+        explained = np.abs(e.got - prediction) <= np.maximum(np.abs(e.got - truth) / 16, step)
+        explained &= np.abs(e.got - prediction) < np.abs(e.got - truth)
+        matters = failing | (comparable & (np.abs(prediction - truth) > 4 * step))
+        is_zero = not prediction[failing].any()  # as much else is, from underflow to cancellation
+        shares = np.mean(explained[failing]), np.mean(explained[matters])
+        if min(shares) >= MANY and not is_zero:
             yield words
 
 
@@ -85,17 +95,23 @@ def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     if np.any(at_infinity & np.isnan(e.got)):
         yield f"NaN {_range(e, at_infinity & np.isnan(e.got))}: inf * 0 or inf - inf"
     finite = wrong & np.isfinite(e.truth.high) & ~at_infinity
-    for lost, what in ((np.isnan(e.got), "NaN"), (np.isinf(e.got), "an overflow to infinity")):
-        if (finite & lost).any():
-            cause = ""
-            if not e.is_elementwise and np.min(e.x[finite & lost]) > _overflow_of_exp(e):
-                cause = ": exp overflows, the maximum of a row is not subtracted"
-            yield f"{what} {_range(e, finite & lost)}, where the truth is a number{cause}"
+    for lost, what in ((finite & np.isnan(e.got), "NaN"), (finite & np.isinf(e.got), "infinity")):
+        if lost.any():
+            yield f"{what} {_range(e, lost)}, where the truth is a number{_cause(e, lost)}"
 
 
-def _overflow_of_exp(e: Evidence) -> float:
-    """Somewhat below the argument at which exp overflows."""
-    return 0.9 * float(np.log(torch.finfo(e.case.torch_dtype).max))
+def _cause(e: Evidence, lost: Mask) -> str:
+    """Why numbers became NaN or infinite, where that can be told."""
+    near_overflow = 0.9 * float(np.log(torch.finfo(e.case.torch_dtype).max))
+    far = np.min(np.abs(e.truth.high[lost])) > near_overflow
+    if far and np.isinf(e.got[lost]).all() and not e.is_elementwise:
+        return ": the logarithm of a probability that underflows to 0"
+    if np.isnan(e.got[lost]).all() and e.branches.get(AT_THE_EDGE, np.zeros_like(lost))[lost].all():
+        return ": 0 * log 0"
+    if np.min(np.abs(e.x[lost])) > near_overflow:
+        row = "" if e.is_elementwise else ", the maximum of a row is not subtracted"
+        return f": exp overflows{row}"
+    return ""
 
 
 def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
@@ -108,7 +124,8 @@ def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         run = int(np.argmax(got != got[0])) if (got != got[0]).any() else len(got)
         inside = side[:run]
         varies = len(np.unique(e.truth.high[inside])) > 2
-        if run > 8 and varies and got[0] != 0 and np.mean(wrong[inside]) >= 0.5:
+        some = np.isfinite(got[0]) and got[0] != 0
+        if run > 8 and varies and some and np.mean(wrong[inside]) >= 0.5:
             edge = f"x <= {x[run - 1]:.6g}" if x[0] < 0 else f"x >= {x[run - 1]:.6g}"
             yield f"constant, {got[0]:.6g}, for {edge}: made for a range of inputs, and clamped"
 
@@ -132,7 +149,9 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     lost = wrong & (e.got == 0) & np.isfinite(e.truth.high) & (e.truth.high != 0)
     if lost.sum() >= max(1, 0.02 * wrong.sum()):
         largest = float(np.max(np.abs(e.truth.high[lost])))
-        yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}"
+        flushed = largest < torch.finfo(e.case.torch_dtype).smallest_normal
+        why = ": subnormal numbers are flushed to zero" if flushed else ""
+        yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}{why}"
 
 
 def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
@@ -166,8 +185,10 @@ def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """Errors in proportion to the logarithm of the result."""
     finite = wrong & np.isfinite(ulp) & (e.truth.high != 0)
-    if not e.is_elementwise or finite.sum() < 3 or finite.sum() < 0.5 * wrong.sum():
+    if finite.sum() < 3 or finite.sum() < 0.5 * wrong.sum():
         return
+    if not e.is_elementwise and not ((e.truth.high >= 0) & (e.truth.high <= 1)).all():
+        return  # not the exponential of anything: no probability
     if np.mean(ulp[finite] <= 4 * np.abs(np.log(np.abs(e.truth.high[finite])))) >= MANY:
         yield f"the argument of an exponential is rounded: digits are lost {_range(e, finite)}"
 
@@ -190,6 +211,7 @@ def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """A few wrong results, all over, among right ones."""
+    wrong = wrong & np.isfinite(e.got) & (e.got != 0)
     share = float(np.mean(wrong))
     right = ~wrong & np.isfinite(e.truth.high)
     if wrong.sum() < 5 or share > 0.25 or not right.any():
@@ -199,7 +221,7 @@ def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     order = np.argsort(e.x) if e.is_elementwise else np.arange(len(wrong))
     neighbours = wrong[order]
     runs = np.count_nonzero(neighbours[1:] & neighbours[:-1]) / max(1, wrong.sum())
-    gross = np.median(ulp[wrong]) > 64
+    gross = np.median(np.abs(e.got - e.truth.high)[wrong] / np.abs(e.truth.high)[wrong]) > 2.0**-4
     if spread > 0.5 and runs < 0.5 and gross:
         yield f"{share:.1%} of the results are garbage, scattered among right ones"
 
@@ -219,7 +241,9 @@ def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """If nothing else: where, and whether nothing else is wrong."""
     words = f"off by up to {np.max(ulp[wrong]):.3g} ulp {_range(e, wrong)}"
     if e.is_elementwise and np.isfinite(e.x[wrong]).any():
-        inside = (e.x >= np.nanmin(e.x[wrong])) & (e.x <= np.nanmax(e.x[wrong]))
+        inside = np.zeros_like(wrong)
+        for low, high in _intervals(e, wrong):
+            inside |= (e.x >= low) & (e.x <= high)
         if np.mean(wrong[inside]) >= MANY and np.mean(inside) < 0.5:
             words += ", and nowhere else: a branch is missing or taken wrongly"
         if (e.got[wrong] == e.x[wrong]).all():
@@ -237,19 +261,33 @@ def _range(e: Evidence, where: Mask) -> str:
         least, most = np.min(e.x[where]), np.max(e.x[where])
         what = f"in {share:.1%} of the results" if share < 1 else "in every result"
         return f"{what}, of rows whose largest magnitude is {least:.3g} to {most:.3g}"
-    x = e.x[where]
-    x = x[~np.isnan(x)]
-    if not len(x):
+    if np.isnan(e.x[where]).all():
         return "at NaN"
-    low, high = float(x.min()), float(x.max())
-    if low == high or np.isinf(x).all():
-        return "at x = " + " and ".join(f"{value:.6g}" for value in sorted({low, high}))
-    tested = e.x[~np.isnan(e.x)]
-    if high < 0 and low <= np.min(tested[np.isfinite(tested)]):
-        return f"for x <= {high:.6g}"
-    if low > 0 and high >= np.max(tested[np.isfinite(tested)]):
-        return f"for x >= {low:.6g}"
-    return f"for x in [{low:.6g}, {high:.6g}]"
+    if np.isinf(e.x[where]).all():
+        return "at x = " + " and ".join(f"{value:g}" for value in np.unique(e.x[where]))
+    tested = e.x[np.isfinite(e.x)]
+    return " and ".join(
+        f"for x <= {high:.6g}"
+        if low <= tested.min() / 2 and high < 0
+        else f"for x >= {low:.6g}"
+        if high >= tested.max() / 2 and low > 0
+        else f"at x = {low:.6g}"
+        if low == high
+        else f"for x in [{low:.6g}, {high:.6g}]"
+        for low, high in _intervals(e, where)
+    )
+
+
+def _intervals(e: Evidence, where: Mask) -> list[tuple[float, float]]:
+    """What of the tested line something happens in: at most three pieces, between wide gaps."""
+    line = np.argsort(e.x, kind="stable")[: np.count_nonzero(~np.isnan(e.x))]
+    at = np.flatnonzero(where[line])
+    gaps = np.diff(at)
+    least = max(WIDE * (at[-1] - at[0]), 16 * np.median(gaps)) if len(gaps) else 0.0
+    wide = [int(i) for i in np.argsort(gaps)[-2:] if gaps[i] > least]
+    cuts = [0, *(i + 1 for i in sorted(wide)), len(at)]
+    x = e.x[line][at]
+    return [(float(x[a]), float(x[b - 1])) for a, b in pairwise(cuts)]
 
 
 Rule = Callable[[Evidence, Floats, Mask], Iterator[str]]

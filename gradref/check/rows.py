@@ -236,6 +236,7 @@ class RowsCheck:
                 "well conditioned": allowed <= claim + 0.5,
                 "ill conditioned": allowed > claim + 0.5,
                 "the entry of the true class": np.concatenate([_at_target(p) for p in parts]),
+                "an argument of 0 or 1": joined(lambda p: _at_the_edge(p.sample, p.q, p.got)) > 0,
             },
             describe=lambda index: _describe(parts, index),
             alternatives=lambda: self._alternatives(parts),
@@ -404,11 +405,25 @@ def _at_target(part: _Part) -> Mask:
 
 def _magnitudes(s: Sample, q: Quantity, got: Floats) -> Floats:
     """For every result the largest magnitude in the first array of its row or chunk."""
-    samples = [s.take([row]) for row in range(len(s.grad_output))]
-    if q.reduction != "none":
-        samples = s.chunks()
-    largest = [float(np.max(np.abs(to_floats(next(iter(o.arrays.values())))))) for o in samples]
-    return np.repeat(largest, got.size // len(samples))
+    return _of_each(s, q, got, lambda o: float(next(iter(o.arrays.values())).abs().max()))
+
+
+def _at_the_edge(s: Sample, q: Quantity, got: Floats) -> Floats:
+    """1 for every result of which a row or chunk has an argument that is exactly 0 or 1."""
+
+    def has(one: Sample) -> float:
+        real = (a for a in one.arrays.values() if a.is_floating_point())
+        return float(any(((a == 0) | (a == 1)).any() for a in real))
+
+    return _of_each(s, q, got, has)
+
+
+def _of_each(s: Sample, q: Quantity, got: Floats, fact: Callable[[Sample], float]) -> Floats:
+    """A fact about the row, or the chunk that is reduced, of every result."""
+    samples = s.chunks()
+    if q.reduction == "none":
+        samples = [s.take([row]) for row in range(len(s.grad_output))]
+    return np.repeat([fact(one) for one in samples], got.size // len(samples))
 
 
 def _describe(parts: list[_Part], index: int) -> dict[str, str]:
