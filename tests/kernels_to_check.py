@@ -48,6 +48,29 @@ def numpy_tanh(x: np.ndarray) -> np.ndarray:
     return np.tanh(x.astype(np.float64)).astype(x.dtype)
 
 
+def overflowing_softplus(x: Tensor) -> Tensor:
+    return torch.log(1 + torch.exp(x))
+
+
+def sigmoid_with_wrong_pieces(x: Tensor) -> Tensor:
+    y = torch.sigmoid(x.double()).to(x.dtype)
+    return torch.where((x.abs() >= 2) & (x.abs() <= 3), y * 1.001, y)
+
+
+def flushing_sigmoid(x: Tensor) -> Tensor:
+    y = torch.sigmoid(x.double()).to(x.dtype)
+    return torch.where(y.abs() < torch.finfo(x.dtype).tiny, 0 * x, y)
+
+
+def log_of_softmax(x: Tensor) -> Tensor:
+    return torch.log(torch.softmax(x, -1))
+
+
+def mean_with_0_log_0(input: Tensor, target: Tensor) -> Tensor:
+    x, t = input.double(), target.double()
+    return -(t * torch.log(x) + (1 - t) * torch.log1p(-x)).mean().to(input.dtype)
+
+
 class Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -67,4 +90,9 @@ KERNELS = {
     "shape": {"operation": "silu", "forward": of_another_shape},
     "kink": {"operation": "relu", "derivative": relu_with_half_at_0},
     "tanh": {"forward": numpy_tanh, "library": "numpy"},
+    "overflowing": {"operation": "softplus", "forward": overflowing_softplus},
+    "two sides": {"operation": "sigmoid", "forward": sigmoid_with_wrong_pieces},
+    "flushed": {"operation": "sigmoid", "forward": flushing_sigmoid},
+    "log of 0": {"operation": "log_softmax", "forward": log_of_softmax},
+    "0 log 0": {"operation": "binary_cross_entropy", "forward": mean_with_0_log_0},
 }

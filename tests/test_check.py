@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,12 +18,15 @@ from typer.testing import CliRunner, Result
 
 import gradref
 from gradref.check import sandbox
+from gradref.check.judge import check
 from gradref.check.kernel import Kernel
 from gradref.check.load import load
 from gradref.check.options import Options
 from gradref.check.run import Checked, check_subject, dtypes_of, ulp_of
+from gradref.check.sandbox import InProcess
 from gradref.cli import app
 from gradref.conformance import assert_kernel_conforms
+from gradref.measure.verdict import Case
 from gradref.sweep.certificate import Certificate
 
 FILE = str(Path(__file__).parent / "kernels_to_check.py")
@@ -113,6 +118,66 @@ def test_expected_failures(tmp_path: Path) -> None:
     assert "unexpected pass" in {verdict.status for verdict in result.verdicts}
     assert result.unused == ["silu.*"]
     assert result.exit_code == 1
+
+
+def test_a_layout_that_a_library_does_not_take_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a stand-in for JAX, whose arrays have no strides."""
+
+    def from_dlpack(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_contiguous():
+            raise ValueError("strides are not supported")
+        return tensor
+
+    stand_in = types.ModuleType("jax")
+    vars(stand_in)["dlpack"] = types.SimpleNamespace(from_dlpack=from_dlpack)
+    monkeypatch.setitem(sys.modules, "jax", stand_in)
+    kernel = Kernel.of("relu", {"forward": torch.relu, "library": "jax"})
+    case = Case("relu", {}, "float32", "cpu")
+    found = {
+        v.quantity: v
+        for v in check(kernel, case, InProcess([kernel]), Options("link", conditions=True))
+    }
+    assert {v.status for name, v in found.items() if name != "layouts"} == {"pass"}
+    assert found["layouts"].status == "unsupported"
+    assert "JAX does not take its strides" in found["layouts"].words[0]
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        ('raise RuntimeError("no licence")', "RuntimeError: no licence"),
+        ("import os; os.abort()", "its process crashes: SIGABRT"),
+    ],
+)
+def test_an_import_that_fails_only_in_its_own_process(
+    tmp_path: Path, problem: str, said: str
+) -> None:
+    file = tmp_path / "fails.py"
+    file.write_text(
+        f"import multiprocessing\nif multiprocessing.parent_process(): {problem}\nrelu = abs\n"
+    )
+    with pytest.raises(ImportError, match=said):
+        check_subject(str(file), "relu", ["float32"], Options("link"))
+
+
+EXPLAINED = {
+    "overflowing": "infinity for x >= 8.*: exp overflows",
+    "two sides": r"for x in \[-(3|2.9).*, -2.*\] and for x in \[2.*\], and nowhere else: a branch",
+    "flushed": "subnormal numbers are flushed to zero",
+    "log of 0": "infinity .*: the logarithm of a probability that underflows to 0",
+    "0 log 0": r"0 \* log 0",
+}
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_a_failure_is_explained(name: str) -> None:
+    result = checked(name, mode="quick")
+    assert re.search(EXPLAINED[name], words(result))
+    assert "clamped" not in words(result)
+    assert "garbage" not in words(result)
+    assert "results of" not in words(result)
 
 
 # --- subjects ------------------------------------------------------------------------------------

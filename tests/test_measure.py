@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 from gradref.measure.elementwise import find_zeros, torch_jets
-from gradref.measure.inputs import elementwise_inputs
+from gradref.measure.inputs import draw, elementwise_inputs
 from gradref.measure.judge import judge
 from gradref.measure.ulp import Errors, errors, spacing, to_floats
 from gradref.measure.verdict import Case, Finding, number
-from gradref.operation import operations
+from gradref.operation import Domain, Draw, operations
 from gradref.truth.jets import Balls
 
 
@@ -121,6 +122,52 @@ def test_inputs_reach_every_region(name: str, seed: int) -> None:
         again = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
         assert np.array_equal(x, again, equal_nan=True)
         assert not np.array_equal(x, other, equal_nan=True)
+
+
+STYLES: dict[tuple[Draw, str], Callable[[Any], Any]] = {
+    ("real", "ties of a whole row"): lambda x: (x == x[:, :1]).all(1),
+    ("real", "some ties"): lambda x: (np.diff(np.sort(x), axis=1) == 0).any(1),
+    ("real", "one leads"): lambda x: gap(x) > 4 * np.sort(np.abs(x))[:, -2],
+    ("real", "one leads far"): lambda x: (gap(x) > 60) & (np.abs(x).max(1) < 100),
+    ("real", "tiny"): lambda x: np.abs(x).max(1) < 1e-4,
+    ("real", "large"): lambda x: np.abs(x).max(1) > 1e3,
+    ("real", "ordinary"): lambda x: (np.abs(x).max(1) > 0.5) & (np.abs(x).max(1) < 4),
+    ("unit", "0"): lambda x: x == 0,
+    ("unit", "1"): lambda x: x == 1,
+    ("unit", "close to 0"): lambda x: (x > 0) & (x < 1e-9),
+    ("unit", "close to 1"): lambda x: (x > 1 - 1e-4) & (x < 1),
+    ("unit", "below a half"): lambda x: (x >= 0.496) & (x < 0.5),
+    ("unit", "above a half"): lambda x: (x > 0.5) & (x <= 0.504),
+    ("unit", "ordinary"): lambda x: (x > 0.1) & (x < 0.9) & (np.abs(x - 0.5) > 2**-8),
+    ("weight", "0"): lambda x: x == 0,
+    ("weight", "no power of 2"): lambda x: np.frexp(x)[0] == 0.7 * 1.25,
+    ("weight", "tiny"): lambda x: (x > 0) & (x < 1e-5),
+    ("distribution", "a zero"): lambda x: (x == 0).sum(1) == 1,
+    ("distribution", "certain"): lambda x: x.max(1) == 1,
+    ("distribution", "concentrated"): lambda x: (x.max(1) > 0.9) & (x > 0).all(1),
+    ("distribution", "even"): lambda x: (x.max(1) < 0.3) & (x > 0).all(1),
+}
+
+
+def gap(x: Any) -> Any:
+    """How far the largest of a row is above the others."""
+    ordered = np.sort(x)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+@pytest.mark.parametrize(("domain", "style"), STYLES)
+def test_draws_have_rows_of_every_style(domain: Draw, style: str, seed: int) -> None:
+    x = draw(Domain("", draw=domain), (2000, 5), np.random.default_rng(seed), 3e38)
+    assert 0.01 < np.mean(STYLES[domain, style](x)) < 0.6
+
+
+@pytest.mark.parametrize("domain", ["distribution", "log_probability"])
+def test_probabilities_sum_to_one(domain: Draw, seed: int) -> None:
+    x = draw(Domain("", draw=domain), (2000, 5), np.random.default_rng(seed), 3e38)
+    p = x if domain == "distribution" else np.exp(x) - 1e-3
+    whole = (p[:, 0] > 1e-15) | (p.max(1) == 1)  # the first may have been set to 0
+    assert np.allclose(p[whole].sum(1), 1.0)
+    assert np.all(p > -1e-15)
 
 
 def test_a_number_can_be_pasted() -> None:

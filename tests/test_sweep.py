@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
+import operator
 import random
 import subprocess
 import sys
@@ -15,7 +18,7 @@ import pytest
 import torch
 from sharded_sweep import CHUNKS, short_sweep
 
-from gradref.measure.ulp import errors, to_floats
+from gradref.measure.ulp import HISTOGRAM_EDGES, errors, to_floats
 from gradref.operation import operations
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.chunks import SIZE, Pass
@@ -161,6 +164,58 @@ def test_a_sixteen_bit_certificate_is_proved(half: str, tmp_path: Path) -> None:
     assert certificate.total.inputs == 2**16
     assert certificate.total.incorrectly_rounded == 0
     assert Certificate.read(tmp_path / f"{certificate.name}.json") == certificate
+
+
+# --- what is added up ----------------------------------------------------------------------------
+
+EDGES = len(HISTOGRAM_EDGES)
+
+
+def tally_of(ulp: list[float], keep: list[bool], **settled: int) -> Tally:
+    """Of results that are off by the given errors, at inputs 100, 101 and so on."""
+    size = len(ulp)
+    bits = np.arange(100, 100 + size)
+    return Tally.of(np.array(ulp), np.ones(size), np.ones(size), bits, np.array(keep), **settled)
+
+
+def test_a_tally_counts_what_it_keeps() -> None:
+    tally = tally_of([0.25, 3.0, math.nan, 9.0, 3.0], [True, True, True, False, True], by_arb=2)
+    assert (tally.inputs, tally.undecided, tally.by_arb, tally.by_line) == (4, 1, 2, 0)
+    assert tally.histogram == (1, 0, 0, 0, 2, 0, 0, 0, 0)
+    assert (tally.worst, tally.worst_bits) == (3.0, 101)
+    assert tally.incorrectly_rounded == 2
+    nothing = tally_of([1.0], [False])
+    assert nothing == Tally()
+    assert (nothing.worst, nothing.worst_bits) == (0.0, -1)
+    assert set(dataclasses.astuple(Tally())) == {0, -1, (0,) * (EDGES + 1)}
+
+
+def test_tallies_add_in_any_order() -> None:
+    parts = [
+        tally_of([0.25, 3.0], [True, True], by_line=1),
+        tally_of([0.75, math.nan], [True, True], by_arb=4),
+        dataclasses.replace(tally_of([3.0], [True]), worst_bits=7, lost_to_zero=1, wrong_sign=2),
+        Tally.all_correct(5),
+    ]
+    for order in itertools.permutations(parts):
+        total = functools.reduce(operator.add, order)
+        assert total == Tally(
+            inputs=10,
+            histogram=(6, 0, 1, 0, 2, 0, 0, 0, 0),
+            worst=3.0,
+            worst_bits=7,
+            undecided=1,
+            by_line=1,
+            by_arb=4,
+            lost_to_zero=1,
+            wrong_sign=2,
+        )
+
+
+def test_quantiles_are_edges_of_the_histogram() -> None:
+    tally = tally_of([0.1, 0.2, 0.7, 3.0, 1e6], [True] * 5)
+    quantiles = [tally.quantile(share) for share in (0.2, 0.4, 0.5, 0.8, 0.9, 1.0)]
+    assert quantiles == [0.5, 0.5, 1.0, 4.0, 1e6, 1e6]
 
 
 def test_a_source_is_all_that_is_reached() -> None:

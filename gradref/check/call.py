@@ -177,7 +177,15 @@ def _converter(library: str) -> Convert:
     if library == "jax":
         from jax import dlpack  # pyright: ignore[reportMissingImports]  # where it is installed
 
-        return dlpack.from_dlpack, from_dlpack
+        def to_jax(tensor: Tensor) -> Any:
+            try:
+                return dlpack.from_dlpack(tensor)
+            except Exception as problem:  # whatever the compiler behind it raises
+                if tensor.is_contiguous():
+                    raise
+                raise UnsupportedError(f"JAX does not take its strides: {problem}") from None
+
+        return to_jax, from_dlpack
     return lambda tensor: tensor, _tensor
 
 

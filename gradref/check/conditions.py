@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.check.call import Answer, Call, MemoryLayout
+from gradref.check.call import Answer, Call, MemoryLayout, UnsupportedError
 from gradref.check.kernel import Kernel, Role
 from gradref.check.options import Options
 from gradref.check.rows import calls, evaluate, excluded, roles
@@ -130,24 +130,31 @@ class Condition:
 
 def broken_conditions(
     kernel: Kernel, case: Case, role: Role, runner: Runner, options: Options
-) -> Iterator[tuple[str, str]]:
-    """Every condition with what is wrong under it; empty where nothing is."""
+) -> Iterator[tuple[str, Answer]]:
+    """Every condition with what is wrong under it, if anything is."""
     probe = Probe(kernel, case, role, options.seed)
     s = probe.sample(5)
     q = probe.quantity(s)
     if q is None or probe.calls(s, q) is None:
         return
     for condition in CONDITIONS:
-        words = condition.broken(probe, runner)
-        yield condition.name, words
-        if words and condition.is_basic:
+        try:
+            problem = condition.broken(probe, runner)
+        except UnsupportedError as reason:
+            yield condition.name, Answer(unsupported=str(reason))
+            continue
+        yield condition.name, Answer(problem=problem)
+        if problem and condition.is_basic:
             return
 
 
 def _answers(
     probe: Probe, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
 ) -> tuple[Floats | None, str, list[Answer]]:
-    """The results for a sample, or what prevented them, with the answers themselves."""
+    """The results for a sample, or what prevented them, with the answers themselves.
+
+    What the kernel does not offer is an ``UnsupportedError``.
+    """
     q = probe.quantity(s)
     assert q is not None  # looked at before
     made = probe.calls(s, q)
@@ -157,6 +164,8 @@ def _answers(
     class Listening:
         def ask(self, call: Call) -> Answer:
             heard.append(runner.ask(change(call)))
+            if heard[-1].unsupported:
+                raise UnsupportedError(heard[-1].unsupported)
             return heard[-1]
 
     if probe.is_elementwise:
@@ -272,19 +281,26 @@ def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
 def _layouts(probe: Probe, runner: Runner) -> str:
     """Strides, offsets and broadcast views give what contiguous memory gives."""
     s = probe.sample(33)
+    refused = ""
     for layout in LAYOUTS:
         if layout == "expanded":
             s = replace(s, arrays={n: _first_repeated(a) for n, a in s.arrays.items()})
             s = replace(s, grad_output=_first_repeated(s.grad_output))
         expected = probe.expected(s, _known(probe, s))
         plain, _, _ = _answers(probe, runner, s)
-        got, problem, _ = _answers(probe, runner, s, partial(_laid_out, layout))
+        try:
+            got, problem, _ = _answers(probe, runner, s, partial(_laid_out, layout))
+        except UnsupportedError as reason:
+            refused = f"{layout} input: {reason}"
+            continue
         if got is None:
             return f"{layout} input: {problem}"
         if plain is None or _grossly_wrong(plain, expected).any():
             continue
         if _grossly_wrong(got, expected).any():
             return f"wrong for {layout} input, right for contiguous: strides are ignored"
+    if refused:
+        raise UnsupportedError(refused)
     return ""
 
 

@@ -9,7 +9,7 @@ from gradref.check.conditions import CONDITIONS, broken_conditions
 from gradref.check.elementwise import ElementwiseCheck
 from gradref.check.evidence import Evidence
 from gradref.check.explain import explain
-from gradref.check.kernel import Kernel
+from gradref.check.kernel import Kernel, Role
 from gradref.check.options import Options
 from gradref.check.rows import RowsCheck, cases_of
 from gradref.check.sandbox import Runner
@@ -72,14 +72,17 @@ def not_taken(kernel: Kernel, device: str) -> Iterator[Verdict]:
 
 def _conditions(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
     """A verdict for every condition, over all functions of the kernel."""
-    broken: dict[str, list[str]] = {}
+    tried: dict[str, dict[Role, Answer]] = {}
     for role in kernel.functions:
-        for name, problem in broken_conditions(kernel, case, role, runner, options):
-            broken.setdefault(name, []).extend([f"{role}: {problem}"] if problem else [])
+        for name, answer in broken_conditions(kernel, case, role, runner, options):
+            tried.setdefault(name, {})[role] = answer
     for condition in CONDITIONS:
-        if condition.name in broken:
-            words = tuple(broken[condition.name])
-            status: Status = "fail" if words else "pass"
+        if condition.name in tried:
+            answers = tried[condition.name].items()
+            problems = [f"{role}: {answer.problem}" for role, answer in answers if answer.problem]
+            refused = [f"{role}: {a.unsupported}" for role, a in answers if a.unsupported]
+            words = tuple(problems or refused)
+            status: Status = "fail" if problems else "unsupported" if refused else "pass"
             yield Verdict(
                 kernel.name,
                 case.label,

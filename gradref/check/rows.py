@@ -184,7 +184,7 @@ class RowsCheck:
             s, by = sample, proved
             (q,) = (q for q in quantities(self.kernel.record, s) if q.name == name)
             if q.reduction != "none":
-                finite = by.finite_rows()
+                finite = by.finite_rows(q)
                 s, by = s.take(finite), by.take(finite)
             if role == "value_and_gradient" and q.role == "gradient":
                 s = replace(s, grad_output=torch.ones_like(s.grad_output))

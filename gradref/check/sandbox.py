@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -83,8 +84,14 @@ class Sandbox:
         theirs.close()
         if not self._connection.poll(START_LIMIT):
             self._stop()
-            raise TimeoutError(f"{self._subject}: not imported within {START_LIMIT:g} s")
-        self._connection.recv_bytes()
+            raise ImportError(f"{self._subject}: not imported within {START_LIMIT:g} s")
+        try:
+            problem = self._connection.recv_bytes().decode()
+        except EOFError:
+            problem = f"its process crashes: {self._cause()}"
+        if problem:
+            self._stop()
+            raise ImportError(f"{self._subject}: importing it in a process of its own: {problem}")
 
     def _cause(self) -> str:
         assert self._process is not None  # it has just been asked
@@ -107,8 +114,14 @@ def _serve(connection: Connection, subject: str, operation: str | None) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # overflows and the like are what the inputs are for
-    kernels: Mapping[str, Kernel] = {k.name: k for k in load(subject, operation)}
-    connection.send_bytes(b"ready")
+    try:
+        kernels: Mapping[str, Kernel] = {k.name: k for k in load(subject, operation)}
+    except Exception as problem:  # whatever somebody's module raises
+        connection.send_bytes(f"{type(problem).__name__}: {problem}".encode())
+        return
+    if dynamo := sys.modules.get("torch._dynamo"):
+        dynamo.config.recompile_limit = 1 << 16  # a compiled kernel stays one in every dtype
+    connection.send_bytes(b"")
     while True:
         try:
             call: Call = pickle.loads(connection.recv_bytes())

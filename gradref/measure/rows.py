@@ -370,9 +370,11 @@ def judge_rows(record: Operation, case: Case, mode: str, seed: int) -> list[Row]
     for length in lengths:
         s = draw_sample(record, case, length, count, seed)
         proved = Proved.of(record, case, s)
-        finite = proved.finite_rows()
         for q in quantities(record, s):
-            of, by = (s, proved) if q.reduction == "none" else (s.take(finite), proved.take(finite))
+            of, by = s, proved
+            if q.reduction != "none":
+                finite = proved.finite_rows(q)
+                of, by = s.take(finite), proved.take(finite)
             ours = to_floats(q.ours(of))
             truth, allowed = by.quantity(q, ours.shape)
             parts.setdefault(q.name, []).append(_Part(q, of, ours, attempt(q, of), truth, allowed))
@@ -446,12 +448,11 @@ class Proved:
             columns=s.columns,
         )
 
-    def finite_rows(self) -> NDArray[np.intp]:
-        """Chunks of rows with a finite value and gradient: one other makes a mean infinite."""
-        magnitudes = self.balls.value.astype(float).sum(1) + self.balls.jacobian.astype(float).sum(
-            (1, 2)
-        )
-        finite = np.flatnonzero(np.isfinite(magnitudes))
+    def finite_rows(self, q: Quantity) -> NDArray[np.intp]:
+        """Chunks of rows where what is reduced is finite: one other makes a mean infinite."""
+        terms = self.balls.value if q.role == "value" else self.balls.jacobian
+        sums = terms.astype(float).reshape(len(terms), -1).sum(1)
+        finite = np.flatnonzero(np.isfinite(sums))
         return finite[: len(finite) // CHUNK * CHUNK]
 
     def take(self, rows: Any) -> Proved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -72,7 +73,7 @@ def sentences(verdict: Verdict) -> list[str]:
         where = f" ({verdict.where})" if verdict.where else ""
         digits = 17 if verdict.dtype == "float64" else 9
         numbers = f"got {verdict.got:.{digits}g}, truth {verdict.truth:.{digits}g}"
-        lines.append(f"{numbers}{where} at {at[:240]}")
+        lines.append(f"{numbers}{where} at {textwrap.shorten(at, 240, placeholder=' ...')}")
     return lines
 
 
