@@ -117,6 +117,8 @@ def test_inputs_reach_every_region(name: str, seed: int) -> None:
         for at in (*facts.kinks, *(z for roots in zeros.values() for z in roots)):
             step = float(spacing(np.array([at]), kind)[0])
             assert (np.abs(x - at) <= step).sum() >= 2
+            for near in (x[(x < at) & (x > at - 64 * step)], x[(x > at) & (x < at + 64 * step)]):
+                assert len(np.unique(near)) > 30
         assert len(np.unique(x[np.isfinite(x)])) > 9_000
         other = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed + 1))
         again = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
@@ -168,6 +170,15 @@ def test_probabilities_sum_to_one(domain: Draw, seed: int) -> None:
     whole = (p[:, 0] > 1e-15) | (p.max(1) == 1)  # the first may have been set to 0
     assert np.allclose(p[whole].sum(1), 1.0)
     assert np.all(p > -1e-15)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_a_sixteen_bit_format_is_tried_in_whole(half: torch.dtype) -> None:
+    record = operations("silu")[0]
+    assert record.facts is not None
+    x = elementwise_inputs(record.facts, {}, half, 0, 0)
+    assert x.dtype == half
+    assert len(x.view(torch.int16).unique()) == len(x) == 2**16
 
 
 def test_a_number_can_be_pasted() -> None:
