@@ -193,7 +193,7 @@ def test_a_tally_counts_what_it_keeps() -> None:
 def test_tallies_add_in_any_order() -> None:
     parts = [
         tally_of([0.25, 3.0], [True, True], by_line=1),
-        tally_of([0.75, math.nan], [True, True], by_arb=4),
+        dataclasses.replace(tally_of([0.75, math.nan], [True, True], by_arb=4), worst_bits=3),
         dataclasses.replace(tally_of([3.0], [True]), worst_bits=7, lost_to_zero=1, wrong_sign=2),
         Tally.all_correct(5),
     ]

@@ -23,7 +23,7 @@ AT_THE_EDGE = "an argument of 0 or 1"
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""
 
-WIDE = 1 / 64
+WIDE = 1 / 32
 """The share of the tested line that right results cover between two pieces of it."""
 
 

@@ -38,7 +38,7 @@ FACTS = "tests/test_facts.py"
 MEASURE = "tests/test_measure.py"
 TRUTH = "tests/test_truth.py"
 SWEEP = "tests/test_sweep.py -k not any_number"
-CERTIFICATE = "tests/test_sweep.py -k sixteen_bit"
+TALLY = "tests/test_sweep.py -k tall or quantile"
 PLANTED = "tests/test_planted.py -k sigmoid-second or relu-value or mse_loss-gradient or passes"
 FORMULAS = """tests/test_textbook.py tests/test_properties.py tests/test_contracts.py
     tests/test_boundary.py -k not(docstring or blocks)"""
@@ -53,8 +53,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "gradref/errorfree.py": ("judge sigmoid elu leaky_relu", "judge activations", FORMULAS),
     "gradref/measure/inputs.py": ("judge sigmoid huber_loss cross_entropy", MEASURE, PLANTED),
     "gradref/measure/ulp.py": (MEASURE, "judge sigmoid huber_loss", SWEEP, PLANTED),
-    "gradref/sweep/settle.py": (SWEEP, CERTIFICATE),
-    "gradref/sweep/tally.py": (SWEEP, CERTIFICATE),
+    "gradref/sweep/settle.py": (SWEEP,),
+    "gradref/sweep/tally.py": (TALLY, SWEEP),
     "gradref/truth/jets.py": (TRUTH, SWEEP, FACTS, "judge sigmoid elu", MEASURE),
 }
 """The modules under test and, after their examples, the checks of each: tests, or the judge of the
