@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
+from gradref import series, special
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import sticky_sum, times_exp, two_product, two_sum
+from gradref.errorfree import Exponential, near_0, parts, times_exp, two_product, two_sum
 from gradref.operation import Facts
 
 TINY = 2.0**-20
@@ -44,9 +44,9 @@ def silu(x: Tensor, /) -> Tensor:
     >>> silu(torch.tensor([-89.0, 0.0, 2.0]))
     tensor([-1.9824e-37,  0.0000e+00,  1.7616e+00])
     """
-    x = x.clamp(min=-1000)  # where the value has long been −0, also at −inf
-    value = times_exp(x / (1 + torch.exp(-x.abs())), x.clamp(max=0))
-    return torch.where(x.abs() < TINY, sticky_sum(x / 2, x.square() / 4), value)
+    t, e, upper = _logistic(x)
+    value = torch.where(x < 0, e.times(t * upper), x * upper)
+    return near_0(x, 0.5 * x, 0.25 * x.square(), value, TINY)
 
 
 @derivative(silu)
@@ -56,10 +56,9 @@ def silu_derivative(x: Tensor, /) -> Tensor:
     >>> silu_derivative(torch.tensor([-89.0, 0.0, 2.0]))
     tensor([-1.9601e-37,  5.0000e-01,  1.0908e+00])
     """
-    x = x.clamp(-1000, 1000)
-    e = torch.exp(-x.abs())
-    factor = 1 + x.clamp(max=0) + x.abs() * e / (1 + e)  # 1 + x σ(−x)
-    return times_exp(factor / (1 + e), x.clamp(max=0))
+    t, e, upper = _logistic(x)
+    factor = upper * (1 + t.clamp(max=0) + t.abs() * (e.value * upper))  # with 1 + x σ(−x)
+    return torch.where(x < 0, e.times(factor), factor)
 
 
 @second_derivative(silu)
@@ -69,10 +68,17 @@ def silu_second_derivative(x: Tensor, /) -> Tensor:
     >>> silu_second_derivative(torch.tensor([-17.0, 0.0, 17.0]))
     tensor([-6.2099e-07,  5.0000e-01, -6.2099e-07])
     """
-    a = x.abs().clamp(max=1000)
-    e = torch.exp(-a)
-    factor = 2 - a + 2 * a * e / (1 + e)  # 2 − x tanh(x/2)
-    return times_exp(factor / (1 + e * (2 + e)), -a)
+    t, e, upper = _logistic(x)
+    lower, a = e.value * upper, t.abs()
+    factor = 2 - a + 2 * a * lower  # 2 − x tanh(x/2)
+    return e.times(factor * upper * (1 - lower))
+
+
+def _logistic(x: Tensor) -> tuple[Tensor, Exponential, Tensor]:
+    """x within ±1000, where all has long reached its limits, exp(−|x|), and σ(|x|)."""
+    t = x.clamp(-1000, 1000)
+    e = Exponential.of(-t.abs())
+    return t, e, 1 / (1 + e.value)
 
 
 # --- gelu ----------------------------------------------------------------------------------------
@@ -126,9 +132,9 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
         gate = 1 / (1 + torch.exp(-v.abs()))
         value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
     else:
-        value = torch.where(x > TAIL, x * _cdf(t), _times_density(t * _mills(t), t))
-    tiny = sticky_sum(x / 2, x.square() * DENSITY_AT_0[0])
-    return torch.where(x.abs() < TINY, tiny, value)
+        tail = TAIL[t.dtype]
+        value = torch.where(x > tail, x * _cdf(t), _times_density(t * _mills(t), t))
+    return near_0(x, 0.5 * x, x.square() * DENSITY_AT_0[0], value, TINY)
 
 
 @derivative(gelu)
@@ -151,8 +157,9 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         scale, lost = two_sum(e, 1.0)
         below = torch.where(v > 0, 0.0, error) - lost / scale
         return times_exp(factor / scale, v.clamp(max=0), below)
-    density = _times_density(torch.where(t > TAIL, t, t + _mills(t)), t)
-    return torch.where(t > TAIL, _cdf(t) + density, density)
+    tail = TAIL[t.dtype]
+    density = _times_density(torch.where(t > tail, t, t + _mills(t)), t)
+    return torch.where(t > tail, _cdf(t) + density, density)
 
 
 @second_derivative(gelu)
@@ -179,8 +186,8 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
     return _times_density((2 - square) - error, t)
 
 
-TAIL = -37.0
-"""Left of it Φ approaches float64's underflow and is evaluated as a multiple of φ."""
+TAIL = {torch.float64: -37.0, torch.float32: 0.0}
+"""Left of it Φ is evaluated as a multiple of φ, which underflows later."""
 
 REACH = 50.0
 """Beyond it φ and σ(2u) underflow in float64, and x·φ would be inf·0."""
@@ -201,6 +208,8 @@ with localcontext(prec=50):
 
 def _cdf(x: Tensor) -> Tensor:
     """Φ(x) = ½ erfc(−x/√2), with the rounding error of x/√2 put back to first order."""
+    if x.dtype is not torch.float64:
+        return 1 - _times_density(_mills(x), x)
     z, error = two_product(x, -HALF_ROOT[0])
     error = error - x * HALF_ROOT[1]
     cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(pi)
@@ -208,8 +217,10 @@ def _cdf(x: Tensor) -> Tensor:
 
 
 def _mills(x: Tensor) -> Tensor:
-    """Mills' ratio Φ(x)/φ(x) for x ≤ TAIL, by its asymptotic series in 1/x²."""
-    u = x.clamp(max=TAIL).pow(-2)
+    """Mills' ratio Φ(−|x|)/φ(x); in float64 for x ≤ TAIL, by its asymptotic series in 1/x²."""
+    if x.dtype is not torch.float64:
+        return special.mills(x.abs())
+    u = x.clamp(max=TAIL[x.dtype]).pow(-2)
     series = torch.ones_like(u)
     for odd in (13, 11, 9, 7, 5, 3, 1):
         series = 1 - odd * u * series
@@ -219,18 +230,20 @@ def _mills(x: Tensor) -> Tensor:
 def _times_density(c: Tensor, x: Tensor) -> Tensor:
     """c·φ(x), with the rounding errors of x², of φ(0) and of c·φ(0) put back."""
     square, error = two_product(x, x)
+    if x.dtype is not torch.float64:
+        return times_exp(c * DENSITY_AT_0[0], -0.5 * square, -0.5 * error)
     scale, rest = two_product(c, DENSITY_AT_0[0])
     lost = torch.where(scale == 0, 0.0, rest / scale) + DENSITY_AT_0[1] / DENSITY_AT_0[0]
-    return times_exp(scale, -square / 2, lost - error / 2)
+    return times_exp(scale, -0.5 * square, lost - 0.5 * error)
 
 
 def _even(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """LINEAR + factor·CUBIC·x² in twice float64's precision: v/x for 1, v′ for 3."""
-    cubic = factor * CUBIC[0]
+    linear, cubic = parts(LINEAR, x), parts((factor * CUBIC[0], factor * CUBIC[1]), x)
     square, square_error = two_product(x, x)
-    product, product_error = two_product(square, cubic)
-    total, total_error = two_sum(product, LINEAR[0])
-    rest = product_error + square_error * cubic + square * (factor * CUBIC[1]) + LINEAR[1]
+    product, product_error = two_product(square, cubic[0])
+    total, total_error = two_sum(product, linear[0])
+    rest = product_error + square_error * cubic[0] + square * cubic[1] + linear[1]
     return total, total_error + rest
 
 

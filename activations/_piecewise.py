@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
+from gradref import series, special
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import sticky_sum, times_exp, two_product
+from gradref.errorfree import near_0, sticky_sum, times_exp, two_product
 from gradref.operation import (
     ANY_NUMBER,
     NON_NEGATIVE_NUMBER,
@@ -161,9 +161,8 @@ def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> elu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-0.6321,  0.0000,  2.0000])
     """
-    series = sticky_sum(x, x.square() / 2)  # αx can lie between two bfloat16 numbers
-    expm1 = torch.tanh(x / 2) * (torch.exp(x) + 1)  # compiled for a CPU torch.expm1 cancels
-    below = torch.where(x.abs() < 2.0**-40, series, expm1)
+    expm1 = special.tanh(0.5 * x) * (torch.exp(x) + 1)  # compiled for a CPU torch.expm1 cancels
+    below = near_0(x, x, 0.5 * x.square(), expm1, 2.0**-40)  # αx can be a tie of bfloat16
     return torch.where(x > 0, x, alpha * below)
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
+from gradref import series, special
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.errorfree import sticky_sum, times_exp
+from gradref.errorfree import Exponential, near_0
 from gradref.operation import ANY_NUMBER, Facts, Kink
 
 
@@ -90,20 +90,28 @@ def sigmoid(x: Tensor, /) -> Tensor:
     >>> sigmoid(torch.tensor([-100.0, 0.0, 2.0]))
     tensor([3.7835e-44, 5.0000e-01, 8.8080e-01])
     """
-    return torch.exp(x.clamp(max=0)) / (1 + torch.exp(-x.abs()))
+    upper, lower = _both_sides(x)
+    return torch.where(x < 0, lower, upper)
+
+
+def _both_sides(x: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(|x|) and σ(−|x|), from one exponential."""
+    e = torch.exp(-x.abs())
+    upper = 1 / (1 + e)
+    return upper, e * upper
 
 
 @derivative(sigmoid)
 def sigmoid_derivative(x: Tensor, /) -> Tensor:
-    r""":math:`\sigma'(x) = \sigma(x)\,\sigma(-x) = e^{-|x|} / (1 + e^{-|x|})^2`.
+    r""":math:`\sigma'(x) = \sigma(x)\,\sigma(-x) = s\,(1 - s)` for the smaller of both, s.
 
     σ(−x) rather than 1 − σ(x), which cancels for large x: in float32 it is 0 from x = 16.64 on.
 
     >>> sigmoid_derivative(torch.tensor([0.0, 17.0]))
     tensor([2.5000e-01, 4.1399e-08])
     """
-    e = torch.exp(-x.abs())
-    return e / (1 + e * (2 + e))
+    _, lower = _both_sides(x)
+    return lower * (1 - lower)
 
 
 @second_derivative(sigmoid)
@@ -115,8 +123,8 @@ def sigmoid_second_derivative(x: Tensor, /) -> Tensor:
     >>> sigmoid_second_derivative(torch.tensor([-1.0, 0.0, 17.0]))
     tensor([ 9.0858e-02, -0.0000e+00, -4.1399e-08])
     """
-    series = sticky_sum(-x / 8, x.pow(3) / 24)
-    return torch.where(x.abs() < 2.0**-20, series, -sigmoid_derivative(x) * torch.tanh(x / 2))
+    value = -sigmoid_derivative(x) * special.tanh(0.5 * x)
+    return near_0(x, -x / 8, x.pow(3) / 24, value, 2.0**-20)
 
 
 @derivative_from_output(sigmoid)
@@ -201,20 +209,21 @@ def tanh(x: Tensor, /) -> Tensor:
     >>> tanh(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.7616,  0.0000,  0.7616])
     """
-    return torch.tanh(x)
+    return special.tanh(x)
 
 
 @derivative(tanh)
 def tanh_derivative(x: Tensor, /) -> Tensor:
-    r""":math:`\tanh'(x) = \operatorname{sech}^2 x = 4e^{-2|x|} / (1 + e^{-2|x|})^2`.
+    r""":math:`\tanh'(x) = \operatorname{sech}^2 x = 4\,s\,(1 - s)` for s = σ(−2\|x\|).
 
     1 − tanh² cancels for large x: in float32 it is 0 from x = 9.01 on.
 
     >>> tanh_derivative(torch.tensor([0.0, 10.0]))
     tensor([1.0000e+00, 8.2446e-09])
     """
-    e = torch.exp(-2 * x.abs())
-    return times_exp(4 / (1 + e * (2 + e)), -2 * x.abs())
+    e = Exponential.of(-2 * x.abs())
+    upper = 1 / (1 + e.value)  # σ(2|x|), and s = e·upper
+    return e.times(4 * upper * (1 - e.value * upper))
 
 
 @second_derivative(tanh)
@@ -224,7 +233,7 @@ def tanh_second_derivative(x: Tensor, /) -> Tensor:
     >>> tanh_second_derivative(torch.tensor([0.0, 1.0]))
     tensor([-0.0000, -0.6397])
     """
-    return -2 * torch.tanh(x) * tanh_derivative(x)
+    return -2 * special.tanh(x) * tanh_derivative(x)
 
 
 @derivative_from_output(tanh)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 
+from gradref import special
 from gradref.arrays import round_once
-from gradref.errorfree import sticky_sum, two_product, two_sum
+from gradref.errorfree import Exponential, sticky_sum, times_exp, two_product, two_sum
 
 
 def wide(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_sums_and_products_are_exact(seed: int) -> None:
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_sums_and_products_are_exact(kind: torch.dtype, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    scale = 2.0 ** rng.integers(-30, 30, (2, 200))
-    a, b = torch.from_numpy(rng.normal(size=(2, 200)) * scale)
+    scale = 2.0 ** rng.integers(-20, 20, (2, 200))
+    a, b = torch.from_numpy(rng.normal(size=(2, 200)) * scale).to(kind)
     for x, y, s, e, p, f in zip(
         a.tolist(),
         b.tolist(),
@@ -28,6 +32,38 @@ def test_sums_and_products_are_exact(seed: int) -> None:
     ):
         assert Fraction(s) + Fraction(e) == Fraction(x) + Fraction(y)
         assert Fraction(p) + Fraction(f) == Fraction(x) * Fraction(y)
+
+
+def test_a_product_with_a_float_is_exact_in_float32() -> None:
+    a = torch.tensor([3.1415927, 1e-3, 12345.678])
+    b = float(torch.tensor(0.044715))
+    for x, p, e in zip(a.tolist(), *(t.tolist() for t in two_product(a, b)), strict=True):
+        assert Fraction(p) + Fraction(e) == Fraction(x) * Fraction(b)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_an_exponential_keeps_the_digits_of_a_tail(kind: torch.dtype) -> None:
+    """c·exp(t) is a normal number where exp(t) is subnormal or 0."""
+    info = torch.finfo(kind)
+    t = torch.linspace(math.log(info.tiny) - 20, 0, 999, dtype=kind)
+    c = 1e12
+    exact = [mpmath.mpf(c) * mpmath.exp(mpmath.mpf(x)) for x in t.tolist()]
+    got = times_exp(torch.full_like(t, c), t).tolist()
+    assert max(abs(g / e - 1) for g, e in zip(got, exact, strict=True)) < 4 * info.eps
+    assert torch.equal(Exponential.of(t[t > -40]).value, torch.exp(t[t > -40]))
+
+
+@pytest.mark.parametrize(("name", "high"), [("tanh", 10.0), ("mills", 15.0)])
+def test_polynomials_are_accurate(name: str, high: float) -> None:
+    x = torch.linspace(2**-20, high, 5001)
+    exact = {
+        "tanh": mpmath.tanh,
+        "mills": lambda z: mpmath.ncdf(-z) / mpmath.npdf(z),
+    }[name]
+    got = getattr(special, name)(x).tolist()
+    worst = max(abs(g / exact(mpmath.mpf(v)) - 1) for g, v in zip(got, x.tolist(), strict=True))
+    assert worst < 6 * 2.0**-24
+    assert name != "tanh" or special.tanh(-x).tolist() == [-g for g in got]
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])

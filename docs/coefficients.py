@@ -1,0 +1,89 @@
+"""The coefficients of ``gradref/special.py``, fitted with mpmath, and the error that they have.
+
+python docs/coefficients.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+from mpmath import mpf
+
+from gradref import special
+
+mpmath.mp.dps = 50
+NODES = 400
+ROUNDS = 60
+
+
+def tanh_ratio(u: mpf) -> mpf:
+    """(tanh(x)/x − 1)/x² for x² = u."""
+    x = mpmath.sqrt(u)
+    return (mpmath.tanh(x) / x - 1) / u
+
+
+def mills_ratio(s: mpf) -> mpf:
+    """(z + MIDDLE)·Φ(−z)/φ(z) for s = (z − MIDDLE)/(z + MIDDLE)."""
+    z = special.MIDDLE * (1 + s) / (1 - s)
+    mills = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) * mpmath.sqrt(mpmath.pi / 2)
+    return (z + special.MIDDLE) * mills
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A polynomial for a function on an interval."""
+
+    function: Callable[[mpf], mpf]
+    low: float
+    high: float
+    degree: int
+
+    def coefficients(self) -> tuple[float, ...]:
+        """Those of the least relative error, in float32, highest power first.
+
+        Least squares at Chebyshev's points, weighted more and more where the error is largest
+        (Lawson 1961).
+        """
+        nodes = np.cos((np.arange(NODES) + 0.5) * np.pi / NODES)
+        points = (self.low + self.high) / 2 + (self.high - self.low) / 2 * nodes
+        values = np.array([float(self.function(mpf(x))) for x in points])
+        basis = np.polynomial.chebyshev.chebvander(nodes, self.degree)
+        weights = np.ones(NODES)
+        for _ in range(ROUNDS):
+            scale = np.sqrt(weights) / np.abs(values)
+            series, *_ = np.linalg.lstsq(basis * scale[:, None], values * scale, rcond=None)
+            weights *= np.abs(basis @ series / values - 1)
+            weights /= weights.sum()
+        fitted = np.polynomial.Chebyshev(series, domain=[self.low, self.high])
+        powers = fitted.convert(kind=np.polynomial.Polynomial).coef
+        return tuple(float(c) for c in powers[::-1].astype(np.float32))
+
+    def error(self, coefficients: Sequence[float]) -> float:
+        """The largest relative error at other points, of exact arithmetic."""
+        points = [mpf(x) for x in np.linspace(self.low, self.high, 4002)[1:]]
+        return float(
+            max(abs(mpmath.polyval(coefficients, x) / self.function(x) - 1) for x in points)
+        )
+
+
+END = (special.FAR - special.MIDDLE) / (special.FAR + special.MIDDLE)
+FITS = {
+    "TANH": (Fit(tanh_ratio, 0.0, special.SMALL**2, 4), special.TANH),
+    "MILLS": (Fit(mills_ratio, -1.0, END, 10), special.MILLS),
+}
+
+
+def main() -> None:
+    """Print the coefficients as they are to stand in the source, and their error."""
+    for name, (fit, present) in FITS.items():
+        fitted = fit.coefficients()
+        print(f"{name} = {fitted!r}")
+        errors = f"{fit.error(fitted):.2g}, of those in the source {fit.error(present):.2g}"
+        print(f"  largest relative error {errors}")
+
+
+if __name__ == "__main__":
+    main()
