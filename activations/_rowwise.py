@@ -23,24 +23,19 @@ _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and 
 
 
 def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x − max x, the mask of one largest element, and Σ exp(x − max x) over all the others."""
-    largest = x.argmax(dim, keepdim=True)
-    top = x.gather(dim, largest)
-    shifted = x - top
-    first = torch.zeros_like(x, dtype=torch.bool).scatter(dim, largest, True)
-    others = torch.exp(shifted).masked_fill(first, 0).sum(dim, keepdim=True)
-    return shifted, first, others + (top - top)  # an infinite row is NaN everywhere
-
-
-def _complement(x: Tensor, dim: int) -> Tensor:
-    """1 − softmax(x): a quotient of sums where the difference would cancel."""
-    shifted, first, others = _row(x, dim)
-    return torch.where(first, others, 1 + others - torch.exp(shifted)) / (1 + others)
+    """x − max x, exp of it, and Σ exp(x − max x) without one of the largest elements."""
+    shifted = x - x.amax(dim, keepdim=True)
+    e = torch.exp(shifted)
+    below = torch.where(shifted == 0, 0.0, e).sum(dim, keepdim=True)
+    ties = (shifted == 0).to(x.dtype).sum(dim, keepdim=True)
+    return shifted, e, below + (ties - 1)
 
 
 def _centred(v: Tensor, x: Tensor, dim: int) -> Tensor:
-    """v − Σ p v for p = softmax(x), from v's values relative to the one at the largest p."""
-    relative = v - v.gather(dim, x.argmax(dim, keepdim=True))
+    """v − Σ p v for p = softmax(x), from v's values relative to the mean one at the largest p."""
+    largest = x == x.amax(dim, keepdim=True)
+    ties = largest.to(x.dtype).sum(dim, keepdim=True)
+    relative = v - torch.where(largest, v, 0.0).sum(dim, keepdim=True) / ties
     return relative - (softmax(x, dim) * relative).sum(dim, keepdim=True)
 
 
@@ -68,8 +63,8 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     >>> softmax(torch.tensor([1.0, 2.0, 3.0]))
     tensor([0.0900, 0.2447, 0.6652])
     """
-    shifted, _, others = _row(x, dim)
-    return torch.exp(shifted) / (1 + others)
+    _, e, others = _row(x, dim)
+    return e * (1 / (1 + others))
 
 
 @jacobian(softmax)
@@ -93,7 +88,7 @@ def softmax_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
     >>> softmax_jacobian_diagonal(torch.tensor([0.0, 0.0]))
     tensor([0.2500, 0.2500])
     """
-    return softmax(x, dim) * _complement(x, dim)
+    return softmax(x, dim) * log_softmax_jacobian_diagonal(x, dim)
 
 
 @vjp(softmax)
@@ -179,7 +174,18 @@ def log_softmax_jacobian(x: Tensor, dim: int = -1) -> Tensor:
             [-0.5000,  0.5000]])
     """
     p = softmax(x, dim)
-    return torch.diag_embed(_complement(x, dim)) - _off_diagonal(torch.ones_like(p), p)
+    return torch.diag_embed(log_softmax_jacobian_diagonal(x, dim)) - _off_diagonal(torch.ones_like(p), p)
+
+
+@jacobian_diagonal(log_softmax)
+def log_softmax_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`1 - p_i`, of the shape of x: a quotient of sums where the difference would cancel.
+
+    >>> log_softmax_jacobian_diagonal(torch.tensor([0.0, 40.0], dtype=torch.float64))
+    tensor([1.0000e+00, 4.2484e-18], dtype=torch.float64)
+    """
+    shifted, e, others = _row(x, dim)
+    return torch.where(shifted == 0, others, 1 + others - e) * (1 / (1 + others))
 
 
 @vjp(log_softmax)
@@ -189,11 +195,12 @@ def log_softmax_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
     >>> log_softmax_vjp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
     tensor([ 0.5000, -0.5000])
     """
-    _, first, _ = _row(x, dim)
-    rest = grad_output.masked_fill(first, 0).sum(dim, keepdim=True)
-    total = grad_output.sum(dim, keepdim=True)
-    backward = torch.where(first, rest, total - grad_output)  # of all other outputs
-    return grad_output * _complement(x, dim) - softmax(x, dim) * backward
+    largest = x == x.amax(dim, keepdim=True)
+    below = torch.where(largest, 0.0, grad_output).sum(dim, keepdim=True)
+    top = torch.where(largest, grad_output, 0.0).sum(dim, keepdim=True)
+    rest = torch.where(largest, below + (top - grad_output), below - grad_output + top)
+    own = grad_output * log_softmax_jacobian_diagonal(x, dim)
+    return own - softmax(x, dim) * rest  # of all other outputs
 
 
 @jvp(log_softmax)

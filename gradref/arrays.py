@@ -7,6 +7,7 @@ bfloat16 tensor, a transposed view, a NumPy array or a Python float happens here
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
@@ -299,7 +300,7 @@ def compute(
     """``formula`` of every block, rounded once to ``dtype``, into ``out`` or fresh memory."""
     first, _ = next(iter(inputs.values()))
     evaluated = _evaluate(formula, layout, inputs, extent)
-    results = ((block, round_once(wide, dtype)) for block, wide in evaluated)
+    results = ((block, narrowed(result, dtype)) for block, result in evaluated)
     if out is None and len(list(itertools.islice(layout.blocks(extent), 2))) == 1:
         return layout.restore(next(results)[1], extent)
     direct = out is not None and out.is_contiguous()
@@ -318,5 +319,35 @@ def total(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Ten
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """Floating tensors in the wide dtype; indices as they are."""
-    return tensor.to(WIDE) if tensor.is_floating_point() else tensor
+    """Floating tensors in the dtype that formulas are evaluated in; indices as they are."""
+    return tensor.to(evaluated_in(tensor.dtype)) if tensor.is_floating_point() else tensor
+
+
+def narrowed(result: Tensor, dtype: torch.dtype) -> Tensor:
+    """A result in ``dtype``, rounded once from what it was evaluated in."""
+    return round_once(result, dtype) if result.dtype is WIDE else result.to(dtype)
+
+
+# --- what a formula is evaluated in -----------------------------------------------------------
+
+
+class _Evaluation:
+    """Whether formulas are evaluated in the native dtype; only :func:`native` changes it."""
+
+    is_native = False
+
+
+def evaluated_in(dtype: torch.dtype) -> torch.dtype:
+    """float64; where it is native, float32 for that and for 16 bits."""
+    return torch.float32 if _Evaluation.is_native and dtype is not WIDE else WIDE
+
+
+@contextlib.contextmanager
+def native() -> Iterator[None]:
+    """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
+    before = _Evaluation.is_native
+    _Evaluation.is_native = True
+    try:
+        yield
+    finally:
+        _Evaluation.is_native = before

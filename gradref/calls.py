@@ -32,7 +32,7 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
             check_parameters(record, literals, bind(signature, (x, *args), kwargs))
         tensor, restore = arrays.enter("x", x)
         tensor = arrays.to_float(tensor, like=x)
-        if out is None and tensor.dtype is arrays.WIDE and tensor.numel() <= arrays.BLOCK:
+        if out is None and _is_one_block_as_it_is(tensor):
             return restore(formula(tensor, *args, **kwargs))
         result = arrays.compute(
             lambda x: formula(x, *args, **kwargs),
@@ -46,6 +46,13 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
 
     call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
     return call
+
+
+def _is_one_block_as_it_is(tensor: Tensor) -> bool:
+    """Whether a formula can have a tensor without a conversion, as where formulas call others."""
+    if tensor.dtype is not arrays.evaluated_in(tensor.dtype):
+        return False
+    return torch.compiler.is_compiling() or tensor.numel() <= arrays.BLOCK
 
 
 def rows_call(
@@ -182,7 +189,7 @@ class _Entered:
     ) -> Tensor:
         """Sum or mean of the unreduced loss, rounded once."""
         wide = arrays.total(unreduced, self.layout, self.inputs) / self._denominator()
-        result = arrays.round_once(wide, dtype)
+        result = arrays.narrowed(wide, dtype)
         return result if out is None else out.copy_(result)
 
     def pull_back(
@@ -198,7 +205,7 @@ class _Entered:
 
         def scaled(grad_output: Tensor, denominator: Tensor, **block: Tensor) -> Tensor:
             backward = grad_output.unsqueeze(-1) if per_row else grad_output
-            return unreduced(**block) * backward / denominator
+            return unreduced(**block) * (backward / denominator)
 
         return arrays.compute(scaled, self.layout, inputs, "element", dtype, out)
 
@@ -208,18 +215,21 @@ class _Entered:
         A mean over nothing has the gradient 0: :meth:`pull_back` then divides by infinity.
         """
         first = next(iter(self.inputs.values()))[0]
-        if self.reduction == "mean" and self.record.mass is not None:
-            known = self.record.signature.parameters
+        mass = self.record.mass
+        if self.reduction == "mean" and mass is not None:
+            known = inspect.signature(mass).parameters
             parameters = {name: v for name, v in self.parameters.items() if name in known}
             inputs = {name: v for name, v in self.inputs.items() if name in known}
-            mass = functools.partial(self.record.mass, **parameters)
-            return arrays.total(mass, self.layout, inputs)
+            given = {**parameters, **inputs}
+            needed = [n for n, p in known.items() if p.default is inspect.Parameter.empty]
+            if all(given[name] is not None for name in needed):
+                return arrays.total(functools.partial(mass, **parameters), self.layout, inputs)
         count = 1
         if self.reduction == "mean":
             count = math.prod(self.layout.lead)
         if self.reduction == "batchmean":
             count = first.shape[0]
-        return first.new_full((), count, dtype=arrays.WIDE)
+        return first.new_full((), count, dtype=arrays.evaluated_in(first.dtype))
 
 
 def _array_domains(

@@ -172,7 +172,8 @@ def loss(
     A coupled loss has one value per row: along ``dim``, or along the dimension of the classes.
     ``truth`` gives the loss of every row, or the summands of it as columns.
     ``precision`` says what the usual algorithms keep, which other people's kernels are held to.
-    ``mass`` is what each value counts for in a mean (default 1), ``truth_mass`` the same for Arb.
+    ``mass`` is what each value counts for in a mean, 1 without one and where an argument that it
+    needs is not given; ``truth_mass`` is the same for Arb.
     """
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:

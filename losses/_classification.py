@@ -17,10 +17,12 @@ from torch import Tensor
 from activations import (
     log_softmax,
     log_softmax_hvp,
+    log_softmax_jacobian_diagonal,
     log_softmax_jvp,
     log_softmax_vjp,
     sigmoid,
     sigmoid_derivative,
+    softmax,
     softmax_jacobian_diagonal,
     softplus,
 )
@@ -44,11 +46,30 @@ Argument = Literal["input", "target"]
 # --- negative log-likelihood ---------------------------------------------------------------------
 
 
-def _index_mass(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
-    """One-hot rows times the weight of the class; zero where the target is ignored."""
-    one_hot = target.unsqueeze(-1) == torch.arange(input.shape[-1], device=input.device)
-    counted = one_hot & (target != ignore_index).unsqueeze(-1)
-    return counted.to(input.dtype) if weight is None else counted * weight
+def _at_target(input: Tensor, target: Tensor) -> Tensor:
+    """Which class is the target of its row."""
+    classes = torch.arange(input.shape[-1], device=input.device, dtype=torch.int32)
+    return target.to(torch.int32).unsqueeze(-1) == classes
+
+
+def _row_mass(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """The weight of the target of every row; zero where it is ignored."""
+    counted = (target != ignore_index).to(input.dtype)
+    if weight is None:
+        return counted
+    return torch.where(target == ignore_index, 0.0, weight[_class_of(input, target)])
+
+
+def _picked(values: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """The weighted value at the target of every row; zero where it is ignored."""
+    picked = values.gather(-1, _class_of(values, target).unsqueeze(-1)).squeeze(-1)
+    mass = _row_mass(values, target, weight, ignore_index)
+    return torch.where(target == ignore_index, 0.0, weighted(picked, mass))
+
+
+def _class_of(input: Tensor, target: Tensor) -> Tensor:
+    """The target, and some class for one that is ignored and may be none."""
+    return target.clamp(0, input.shape[-1] - 1)
 
 
 def _picked_truth(values: Any, target: Any, weight: Any, ignore_index: int) -> Any:
@@ -79,9 +100,9 @@ def _index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -
         "ignore_index": INDEX_NUMBER,
     },
     coupled="class",
-    mass=lambda input, target, weight, ignore_index, **_: _index_mass(
+    mass=lambda input, target, ignore_index, weight=None: _row_mass(
         input, target, weight, ignore_index
-    ).sum(-1),
+    ),
     truth_mass=_index_mass_truth,
     cases=({}, {"weight": CLASS_WEIGHT}, {"ignore_index": 1}),
 )
@@ -108,8 +129,7 @@ def nll_loss(
     >>> nll_loss(torch.tensor([[-0.5, -1.0], [-2.0, -0.1]]), torch.tensor([0, 1]))
     tensor(0.3000)
     """
-    picked = _index_mass(input, target, None, ignore_index) == 1
-    return torch.where(picked, -weighted(input, weight), 0.0).sum(-1)
+    return _picked(-input, target, weight, ignore_index)
 
 
 @gradient(nll_loss)
@@ -126,10 +146,11 @@ def nll_loss_gradient(
     r""":math:`\partial \ell / \partial x_j = -w_t\,[j = t]`.
 
     >>> nll_loss_gradient(torch.tensor([[-0.5, -1.0], [-2.0, -0.1]]), torch.tensor([0, 1]))
-    tensor([[-0.5000, -0.0000],
-            [-0.0000, -0.5000]])
+    tensor([[-0.5000,  0.0000],
+            [ 0.0000, -0.5000]])
     """
-    return -_index_mass(input, target, weight, ignore_index)
+    mass = _row_mass(input, target, weight, ignore_index).unsqueeze(-1)
+    return torch.where(_at_target(input, target), -mass, 0.0)
 
 
 @hvp(nll_loss)
@@ -186,8 +207,8 @@ def _mass(
     if target.is_floating_point():
         hard, counted = target, torch.ones_like(target[..., :1])
     else:
-        hard = _index_mass(input, target, None, ignore_index)
-        counted = (target != ignore_index).unsqueeze(-1).to(input.dtype)
+        counted = _row_mass(input, target, None, ignore_index).unsqueeze(-1)
+        hard = _at_target(input, target) * counted
     smooth = (1 - label_smoothing) * hard + counted * (label_smoothing / input.shape[-1])
     return smooth if weight is None else smooth * weight
 
@@ -225,10 +246,10 @@ def _cross_entropy_truth(
     },
     coupled="class",
     precision="absolute",
-    mass=lambda input, target, weight, ignore_index, **_: (
+    mass=lambda input, target, ignore_index, weight=None: (
         torch.ones_like(input[..., 0])
         if target.is_floating_point()
-        else _index_mass(input, target, weight, ignore_index).sum(-1)
+        else _row_mass(input, target, weight, ignore_index)
     ),
     truth_mass=lambda input, target, weight, ignore_index, **_: (
         input[:, 0] * 0 + 1
@@ -272,6 +293,8 @@ def cross_entropy(
     >>> cross_entropy(logits, torch.tensor([1, 2]))
     tensor(0.2684)
     """
+    if not target.is_floating_point() and label_smoothing == 0:
+        return _picked(-log_softmax(input), target, weight, ignore_index)
     a = _mass(input, target, weight, ignore_index, label_smoothing)
     terms = weighted(log_softmax(input), a)
     return -terms.masked_fill(_ignored(target, ignore_index), 0).sum(-1)
@@ -300,8 +323,15 @@ def cross_entropy_gradient(
     if wrt == "target":
         share = torch.full_like(input, 1 - label_smoothing)
         return -weighted(log_softmax(input), weighted(share, weight))
-    a = _mass(input, target, weight, ignore_index, label_smoothing)
-    return log_softmax_vjp(input, -a).masked_fill(_ignored(target, ignore_index), 0)
+    if not target.is_floating_point() and label_smoothing == 0:
+        rise, fall = softmax(input), -log_softmax_jacobian_diagonal(input)
+        mass = _row_mass(input, target, weight, ignore_index).unsqueeze(-1)
+        gradient = torch.where(_at_target(input, target), fall, rise) * mass
+    else:
+        gradient = log_softmax_vjp(
+            input, -_mass(input, target, weight, ignore_index, label_smoothing)
+        )
+    return gradient.masked_fill(_ignored(target, ignore_index), 0)
 
 
 @hvp(cross_entropy)

@@ -33,7 +33,7 @@ _PAIR = {"input": REAL, "target": REAL}
         (input - target) * (input - target) * (1 if weight is None else weight)
     ),
     domains={**_PAIR, "weight": WEIGHT},
-    mass=lambda input, weight, **_: torch.ones_like(input) if weight is None else weight,
+    mass=lambda weight: weight,
     truth_mass=lambda input, weight, **_: input * 0 + 1 if weight is None else weight,
     cases=({}, {"weight": WEIGHT}),
 )

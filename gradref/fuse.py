@@ -1,0 +1,183 @@
+"""A function and its derivative in one compiled pass, into buffers that are given.
+
+The formulas are the declared ones; torch.compile turns them into one kernel that reads its
+arguments once. They are evaluated in float32 (float64 stays what it is), as fast kernels do, which
+costs a few ulp; ``precise=True`` evaluates in float64 and rounds once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradref import arrays, transforms
+from gradref.arrays import describe, reject
+from gradref.calls import bind
+from gradref.operation import Operation, operation
+
+DEFAULT = {
+    "elementwise": ("value", "derivative"),
+    "rowwise": ("value", "vjp"),
+    "loss": ("value", "gradient"),
+}
+"""What is computed where nothing is chosen, by the kind of the operation."""
+
+BACKWARD = ("grad_output", "tangent", "wrt", "along")
+"""What derivatives take beyond the arguments of the function, by keyword."""
+
+Buffers = Sequence[Tensor | None]
+
+
+def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> Fused:
+    """One kernel for a declared function and its derivative, or for the ``results`` that are named.
+
+    Results are ``"value"``, the declared derivatives, like ``"second_derivative"`` or
+    ``"hessian_diagonal"``, and ``"vjp"`` and ``"jvp"``. Without any they are the value and the
+    derivative, of a row-wise function the vector-Jacobian product, of a loss the gradient.
+
+    The kernel takes the arguments of the function, and ``grad_output``, ``tangent``, ``wrt`` and
+    ``along`` by keyword: tensors or NumPy arrays, on their own memory. It returns one result or a
+    tuple. ``out`` is a buffer for every result of the shape of the input, a tuple of them for two;
+    it may be an input, which is then overwritten. Values are not checked against their domain: a
+    class that does not exist has no entry in a gradient.
+
+    Raises ValueError for a result that is not declared, and what the function raises.
+
+    >>> import activations, losses
+    >>> fuse(activations.sigmoid)(torch.tensor([0.0, 2.0]))
+    (tensor([0.5000, 0.8808]), tensor([0.2500, 0.1050]))
+    >>> logits = torch.tensor([[0.0, 0.0]])
+    >>> loss, gradient = fuse(losses.cross_entropy)(logits, torch.tensor([0]), out=logits)
+    >>> logits
+    tensor([[-0.5000,  0.5000]])
+    """
+    record = operation(function)
+    if function is not record.function:
+        reject("function", getattr(function, "__name__", function), f"{record.name} itself")
+    return Fused(record, results or DEFAULT[record.kind], precise)
+
+
+class Fused:
+    """A kernel that :func:`fuse` has made; ``compile_seconds`` is what compiling it has taken."""
+
+    def __init__(self, record: Operation, results: Sequence[str], precise: bool) -> None:
+        known = _functions(record)
+        for name in results:
+            if name not in known:
+                reject("results", repr(name), f"of {', '.join(known)}")
+        self.record, self.results, self.precise = record, tuple(results), precise
+        self.compile_seconds = 0.0
+        self._functions = [known[name] for name in results]
+        self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
+        self._kernels: dict[Any, Callable[..., list[Tensor | None]]] = {}
+
+    def __repr__(self) -> str:
+        what = f"{self.record.name}: {', '.join(self.results)}"
+        return f"<fused {what}{', precise' if self.precise else ''}>"
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """The results, in the order in which they were asked for."""
+        backward = {name: kwargs.pop(name) for name in BACKWARD if name in kwargs}
+        given = {**bind(self.record.signature, args, kwargs), **backward}
+        first = next(iter(given))
+        if not hasattr(given[first], "shape"):
+            reject(first, describe(given[first]), "a tensor or an array", TypeError)
+        entered = {n: arrays.enter(n, v) for n, v in given.items() if hasattr(v, "shape")}
+        tensors = {name: tensor for name, (tensor, _) in entered.items()}
+        restore = entered[first][1]
+        tensors[first] = arrays.to_float(tensors[first], like=given[first])
+        shown = self._by_result(out, given)
+        buffers = [
+            _same_as_input(arrays.enter_out(b, given[first], *_form(tensors[first]), tensors), tensors)
+            for b in shown
+        ]
+        constants = {name: value for name, value in given.items() if name not in tensors}
+        found = self._run(tensors, constants, buffers)
+        results = tuple(
+            restore(result) if buffer is None else buffer
+            for result, buffer in zip(found, shown, strict=True)
+        )
+        return results if len(results) > 1 else results[0]
+
+    def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
+        """The buffer of every result, None where it has none."""
+        if out is None:
+            return [None] * len(self.results)
+        buffers = list(out) if isinstance(out, tuple) else [out]
+        wanted = [self._has_the_shape_of_the_input(result, given) for result in self.results]
+        if len(buffers) != sum(wanted):
+            names = [n for n, is_wanted in zip(self.results, wanted, strict=True) if is_wanted]
+            reject("out", f"{len(buffers)} buffers", f"one for each of {', '.join(names)}")
+        if len({id(buffer) for buffer in buffers}) < len(buffers):
+            reject("out", "one buffer twice", "one of its own for each result")
+        return [buffers.pop(0) if is_wanted else None for is_wanted in wanted]
+
+    def _has_the_shape_of_the_input(self, result: str, given: Mapping[str, Any]) -> bool:
+        if self.record.kind == "loss" and result == "value":
+            return self.record.coupled is None and given["reduction"] == "none"
+        return result != "jacobian"
+
+    def _run(
+        self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
+    ) -> list[Tensor | None]:
+        """The results of the kernel; None for those that are in their buffers."""
+        from gradref import inductor  # torch's compiler takes seconds to import
+
+        evaluate = functools.partial(self._evaluate, constants)
+        if not inductor.has_compiler(next(iter(tensors.values())).device.type):
+            warnings.warn("no C++ compiler: fused kernels run uncompiled, and slowly", stacklevel=3)
+            return evaluate(tensors, buffers)
+        forms = tuple((name, t.dtype, t.dim()) for name, t in tensors.items())
+        key = forms, tuple(constants.items()), tuple(b is None for b in buffers)
+        if key not in self._kernels:
+            self._kernels[key] = inductor.fused(evaluate)
+        compiled, start = inductor.compilations(), time.perf_counter()
+        with contextlib.nullcontext() if self.precise else arrays.native():
+            found = self._kernels[key](tensors, buffers)
+        if inductor.compilations() > compiled:
+            self.compile_seconds += time.perf_counter() - start
+        return found
+
+    def _evaluate(
+        self, constants: Mapping[str, Any], tensors: Mapping[str, Tensor], buffers: Buffers
+    ) -> list[Tensor | None]:
+        """Every result by its declared function: what is compiled."""
+        found: list[Tensor | None] = []
+        results = zip(self._functions, self._accepted, buffers, strict=True)
+        for function, accepted, buffer in results:
+            (_, first), *arguments = ((n, t) for n, t in tensors.items() if n in accepted)
+            parameters = {n: v for n, v in constants.items() if n in accepted}
+            result = function(first, **dict(arguments), **parameters)
+            found.append(result if buffer is None else None)
+            if buffer is not None:
+                buffer.copy_(result)
+        return found
+
+
+def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
+    """The function of every result that can be asked for."""
+    declared = {n: f for n, f in record.derivatives.items() if not n.endswith("_from_output")}
+    if record.kind == "loss":
+        return {"value": record.function, **declared}
+    products = {"vjp": transforms.vjp(record.function), "jvp": transforms.jvp(record.function)}
+    return {"value": record.function, **declared, **products}
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
+
+
+def _same_as_input(buffer: Tensor | None, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """The input that a buffer is a view of, if any: the compiler has to see that it is one."""
+    if buffer is None:
+        return None
+    same = (t for t in inputs.values() if t.data_ptr() == buffer.data_ptr() and t.numel())
+    return next(same, buffer)

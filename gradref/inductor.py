@@ -1,0 +1,128 @@
+"""torch.compile as the sweeps and the fused kernels use it, with two passes of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+import torch.fx
+from torch import Tensor
+from torch._dynamo import maybe_mark_dynamic
+from torch._dynamo.utils import counters
+from torch._inductor.custom_graph_pass import CustomGraphPass, CustomSchedulerPass, get_hash_for_files
+from torch._inductor.dependencies import WeakDep
+from torch._inductor.virtualized import V
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def has_compiler(device: str) -> bool:
+    """Whether kernels for a device can be built: those for a CPU need a C++ compiler."""
+    return device != "cpu" or shutil.which(os.environ.get("CXX", "c++")) is not None
+
+
+def compilations() -> int:
+    """How many graphs have been compiled in this process."""
+    return int(counters["stats"]["unique_graphs"])
+
+
+def fused(evaluate: Callable[..., Result]) -> Callable[..., Result]:
+    """``evaluate``, of a dict of tensors and a list of buffers, as one kernel for any lengths."""
+
+    def of(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+        return evaluate(tensors, buffers)
+
+    # Dynamo counts what it compiles by code objects.
+    apart = types.FunctionType(of.__code__.replace(), of.__globals__, closure=of.__closure__)
+    passes = {"post_grad_custom_pre_pass": OnceEach(), "_pre_fusion_custom_pass": LossLast()}
+    kernel = torch.compile(apart, fullgraph=True, options=passes)
+
+    def call(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+        views = {id(t): _of_any_length(t) for t in (*tensors.values(), *buffers) if t is not None}
+        result: Result = kernel(
+            {name: views[id(t)] for name, t in tensors.items()},
+            [None if b is None else views[id(b)] for b in buffers],
+        )
+        return result
+
+    return call
+
+
+def _of_any_length(tensor: Tensor) -> Tensor:
+    view = tensor.detach()
+    for dim in range(view.dim()):
+        maybe_mark_dynamic(view, dim)  # type: ignore[no-untyped-call]  # torch's is untyped
+    return view
+
+
+class OnceEach(CustomGraphPass):
+    """Compute every expression once: a value and its gradient share the sums of their rows."""
+
+    def __call__(self, graph: torch.fx.Graph) -> None:
+        """Replace a node by an earlier one that is the same."""
+        seen: dict[Any, torch.fx.Node] = {}
+        for node in list(graph.nodes):
+            if node.op != "call_function" or node.is_impure():
+                continue
+            try:
+                key = (node.target, _hashable(node.args), _hashable(node.kwargs))
+                first = seen.setdefault(key, node)
+            except TypeError:  # an argument that has no hash
+                continue
+            if first is not node:
+                node.replace_all_uses_with(first)
+                graph.erase_node(node)
+
+    def uuid(self) -> bytes:
+        """What a cached kernel depends on."""
+        return get_hash_for_files((__file__,))
+
+
+class LossLast(CustomSchedulerPass):
+    """Take the sum of a loss last, so that a gradient can share the loop over its rows.
+
+    Inductor fuses a sum with elementwise work that comes before it, not after it; and it would
+    fuse the sum with the count of the rows, for which the gradient then waits.
+    """
+
+    def __call__(self, nodes: list[Any]) -> list[Any]:
+        """The nodes; at the end those that no array waits for, a loss and what becomes of it."""
+        sums = {n.get_name() for n in nodes if n.is_reduction()}
+        size = max(map(_elements, nodes))
+        arrays = [n for n in nodes if not n.is_reduction() and _elements(n) == size]
+        awaited = set().union(*(n.ancestors for n in arrays), (n.get_name() for n in arrays))
+        first = [n for n in nodes if n.get_name() in awaited]
+        last = [n for n in nodes if n.get_name() not in awaited]
+        for node in last:
+            for array in arrays:
+                if node.is_reduction() and array.ancestors & sums:
+                    _wait(node, array)
+        return first + last
+
+    def uuid(self) -> bytes:
+        """What a cached kernel depends on."""
+        return get_hash_for_files((__file__,))
+
+
+def _elements(node: Any) -> int:
+    return int(V.graph.sizevars.optimization_hint(node.node.get_numel(), fallback=1 << 20))
+
+
+def _wait(node: Any, other: Any) -> None:
+    """Let a node come after another one that it does not read."""
+    for name in other.get_buffer_names():
+        node.add_fake_dep(WeakDep(name, mutating_buf=name, is_fake=True))
+    node.ancestors |= other.ancestors | {other.get_name()}
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return tuple((name, _hashable(v)) for name, v in sorted(value.items()))
+    return (type(value), value)  # 1 and 1.0 and True are not the same argument
