@@ -174,7 +174,9 @@ def log_softmax_jacobian(x: Tensor, dim: int = -1) -> Tensor:
             [-0.5000,  0.5000]])
     """
     p = softmax(x, dim)
-    return torch.diag_embed(log_softmax_jacobian_diagonal(x, dim)) - _off_diagonal(torch.ones_like(p), p)
+    return torch.diag_embed(log_softmax_jacobian_diagonal(x, dim)) - _off_diagonal(
+        torch.ones_like(p), p
+    )
 
 
 @jacobian_diagonal(log_softmax)

@@ -96,7 +96,9 @@ class Fused:
         tensors[first] = arrays.to_float(tensors[first], like=given[first])
         shown = self._by_result(out, given)
         buffers = [
-            _same_as_input(arrays.enter_out(b, given[first], *_form(tensors[first]), tensors), tensors)
+            _same_as_input(
+                arrays.enter_out(b, given[first], *_form(tensors[first]), tensors), tensors
+            )
             for b in shown
         ]
         constants = {name: value for name, value in given.items() if name not in tensors}

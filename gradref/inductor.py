@@ -13,7 +13,11 @@ import torch.fx
 from torch import Tensor
 from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.utils import counters
-from torch._inductor.custom_graph_pass import CustomGraphPass, CustomSchedulerPass, get_hash_for_files
+from torch._inductor.custom_graph_pass import (
+    CustomGraphPass,
+    CustomSchedulerPass,
+    get_hash_for_files,
+)
 from torch._inductor.dependencies import WeakDep
 from torch._inductor.virtualized import V
 
