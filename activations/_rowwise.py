@@ -32,11 +32,17 @@ def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _centred(v: Tensor, x: Tensor, dim: int) -> Tensor:
-    """v − Σ p v for p = softmax(x), from v's values relative to the mean one at the largest p."""
-    largest = x == x.amax(dim, keepdim=True)
-    ties = largest.to(x.dtype).sum(dim, keepdim=True)
-    relative = v - torch.where(largest, v, 0.0).sum(dim, keepdim=True) / ties
-    return relative - (softmax(x, dim) * relative).sum(dim, keepdim=True)
+    """v − Σ p v for p = softmax(x), from v's values relative to the mean one at the largest p.
+
+    In float32, where that is one more pass over the row, from v itself.
+    """
+    _, e, others = _row(x, dim)
+    relative = v
+    if x.dtype is torch.float64:
+        largest = x == x.amax(dim, keepdim=True)
+        ties = largest.to(x.dtype).sum(dim, keepdim=True)
+        relative = v - torch.where(largest, v, 0.0).sum(dim, keepdim=True) / ties
+    return relative - (e * relative).sum(dim, keepdim=True) * (1 / (1 + others))
 
 
 # --- softmax -------------------------------------------------------------------------------------

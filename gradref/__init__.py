@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradref.conformance import conforms
+    from gradref.fused import fuse
     from gradref.transforms import (
         as_autograd,
         derivative,
@@ -23,6 +24,7 @@ __all__ = [
     "as_autograd",
     "conforms",
     "derivative",
+    "fuse",
     "gradient",
     "hvp",
     "jacobian",
@@ -37,5 +39,5 @@ def __getattr__(name: str) -> Any:
     """Import what is public, and torch with it, only when it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
-    module = "gradref.conformance" if name == "conforms" else "gradref.transforms"
-    return getattr(import_module(module), name)
+    module = {"conforms": "conformance", "fuse": "fused"}.get(name, "transforms")
+    return getattr(import_module(f"gradref.{module}"), name)

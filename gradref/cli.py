@@ -1,4 +1,4 @@
-"""The command line: ``gradref verify``, ``check``, ``certify``, ``list`` and ``show``.
+"""The command line: ``gradref verify``, ``check``, ``certify``, ``bench``, ``list``, ``show``.
 
 torch is imported by what needs it: ``gradref --help`` answers at once.
 """
@@ -275,6 +275,48 @@ def check(
             write(result, path)
     report.show(console, result)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def bench(
+    operation: Names = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    dtype: Annotated[list[Dtype] | None, typer.Option(help="By default float32.")] = None,
+    size: Annotated[
+        list[int] | None, typer.Option(min=16, help="Elements; by default for L2, L3 and DRAM.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Of every contender.")] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, on a CPU.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, callback=_in_a_folder, help="Append the raw results there."),
+    ] = None,
+) -> None:
+    """Time fused kernels against autograd, compiled autograd and the machine's own bound.
+
+    Exit status: 0 measured, 1 results that do not agree, 2 usage.
+    """
+    import torch
+    from rich.console import Console
+
+    from gradref.bench.run import SIZES
+    from gradref.bench.subjects import WrongResultError, subjects
+    from gradref.report import benchmarked
+
+    console, records = Console(), _operations(operation)
+    _devices([device])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = [d.value for d in dtype or [Dtype.float32]]
+    selected = list(subjects(records, chosen, device, size or list(SIZES.values())))
+    if not selected:
+        raise typer.BadParameter("nothing that torch has too")
+    try:
+        results = benchmarked.follow(console, selected, rounds)
+    except WrongResultError as problem:
+        typer.echo(f"gradref: {problem}", err=True)
+        raise typer.Exit(1) from None
+    benchmarked.show(console, results, out)
 
 
 @app.command("list")

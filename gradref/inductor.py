@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import types
@@ -12,6 +13,7 @@ import torch
 import torch.fx
 from torch import Tensor
 from torch._dynamo import maybe_mark_dynamic
+from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
 from torch._inductor.custom_graph_pass import (
     CustomGraphPass,
@@ -20,6 +22,9 @@ from torch._inductor.custom_graph_pass import (
 )
 from torch._inductor.dependencies import WeakDep
 from torch._inductor.virtualized import V
+
+TracingError = TorchDynamoException
+_NUMBERS = itertools.count()
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -35,18 +40,27 @@ def compilations() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
-def fused(evaluate: Callable[..., Result]) -> Callable[..., Result]:
-    """``evaluate``, of a dict of tensors and a list of buffers, as one kernel for any lengths."""
+def fused(
+    evaluate: Callable[..., Result],
+) -> tuple[Callable[..., Result], Callable[..., Result]]:
+    """``evaluate``, of a dict of tensors and a list of buffers, as one kernel for any lengths.
+
+    Twice: to be called first, when it is compiled, and from then on.
+    """
 
     def of(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
         return evaluate(tensors, buffers)
 
-    # Dynamo counts what it compiles by code objects.
-    apart = types.FunctionType(of.__code__.replace(), of.__globals__, closure=of.__closure__)
-    passes = {"post_grad_custom_pre_pass": OnceEach(), "_pre_fusion_custom_pass": LossLast()}
+    # Dynamo counts what it compiles by code objects, and by their names remembers what varied.
+    code = of.__code__.replace(co_name=f"kernel_{next(_NUMBERS)}")
+    apart = types.FunctionType(code, of.__globals__, closure=of.__closure__)
+    passes: dict[str, Any] = {
+        "post_grad_custom_pre_pass": OnceEach(),
+        "_pre_fusion_custom_pass": LossLast(),
+    }
     kernel = torch.compile(apart, fullgraph=True, options=passes)
 
-    def call(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+    def first(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
         views = {id(t): _of_any_length(t) for t in (*tensors.values(), *buffers) if t is not None}
         result: Result = kernel(
             {name: views[id(t)] for name, t in tensors.items()},
@@ -54,13 +68,13 @@ def fused(evaluate: Callable[..., Result]) -> Callable[..., Result]:
         )
         return result
 
-    return call
+    return first, kernel
 
 
 def _of_any_length(tensor: Tensor) -> Tensor:
     view = tensor.detach()
     for dim in range(view.dim()):
-        maybe_mark_dynamic(view, dim)  # type: ignore[no-untyped-call]  # torch's is untyped
+        maybe_mark_dynamic(view, dim)
     return view
 
 

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gradref import arrays, transforms
@@ -75,6 +74,8 @@ class Fused:
                 reject("results", repr(name), f"of {', '.join(known)}")
         self.record, self.results, self.precise = record, tuple(results), precise
         self.compile_seconds = 0.0
+        self.__signature__ = _signature(record, self.results)
+        self._signature = record.signature
         self._functions = [known[name] for name in results]
         self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
         self._kernels: dict[Any, Callable[..., list[Tensor | None]]] = {}
@@ -86,7 +87,7 @@ class Fused:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """The results, in the order in which they were asked for."""
         backward = {name: kwargs.pop(name) for name in BACKWARD if name in kwargs}
-        given = {**bind(self.record.signature, args, kwargs), **backward}
+        given = {**bind(self._signature, args, kwargs), **backward}
         first = next(iter(given))
         if not hasattr(given[first], "shape"):
             reject(first, describe(given[first]), "a tensor or an array", TypeError)
@@ -95,19 +96,18 @@ class Fused:
         restore = entered[first][1]
         tensors[first] = arrays.to_float(tensors[first], like=given[first])
         shown = self._by_result(out, given)
-        buffers = [
-            _same_as_input(
-                arrays.enter_out(b, given[first], *_form(tensors[first]), tensors), tensors
-            )
-            for b in shown
+        x = tensors[first]
+        entered_buffers = [
+            arrays.enter_out(b, given[first], x.shape, x.dtype, tensors) for b in shown
         ]
+        buffers = [None if b is None else _same_as_input(b, tensors) for b in entered_buffers]
         constants = {name: value for name, value in given.items() if name not in tensors}
         found = self._run(tensors, constants, buffers)
-        results = tuple(
-            restore(result) if buffer is None else buffer
+        results = [
+            buffer if result is None else restore(result)
             for result, buffer in zip(found, shown, strict=True)
-        )
-        return results if len(results) > 1 else results[0]
+        ]
+        return tuple(results) if len(results) > 1 else results[0]
 
     def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
         """The buffer of every result, None where it has none."""
@@ -133,17 +133,25 @@ class Fused:
         """The results of the kernel; None for those that are in their buffers."""
         from gradref import inductor  # torch's compiler takes seconds to import
 
-        evaluate = functools.partial(self._evaluate, constants)
-        if not inductor.has_compiler(next(iter(tensors.values())).device.type):
-            warnings.warn("no C++ compiler: fused kernels run uncompiled, and slowly", stacklevel=3)
-            return evaluate(tensors, buffers)
-        forms = tuple((name, t.dtype, t.dim()) for name, t in tensors.items())
+        forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
         key = forms, tuple(constants.items()), tuple(b is None for b in buffers)
-        if key not in self._kernels:
-            self._kernels[key] = inductor.fused(evaluate)
+        kernel = self._kernels.get(key)
+        evaluate = functools.partial(self._evaluate, constants)
+        if kernel is None:
+            if not inductor.has_compiler(next(iter(tensors.values())).device.type):
+                words = "no C++ compiler: fused kernels run uncompiled, and slowly"
+                warnings.warn(words, stacklevel=3)
+                return evaluate(tensors, buffers)
+            kernel, self._kernels[key] = inductor.fused(evaluate)
         compiled, start = inductor.compilations(), time.perf_counter()
         with contextlib.nullcontext() if self.precise else arrays.native():
-            found = self._kernels[key](tensors, buffers)
+            try:
+                found = kernel(tensors, buffers)
+            except inductor.TracingError:
+                # What a formula refuses comes wrapped in words about tracing: meta tensors raise it
+                # as it is, without computing anything.
+                evaluate({n: t.to("meta") for n, t in tensors.items()}, [None] * len(buffers))
+                raise
         if inductor.compilations() > compiled:
             self.compile_seconds += time.perf_counter() - start
         return found
@@ -173,13 +181,18 @@ def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
     return {"value": record.function, **declared, **products}
 
 
-def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
+def _signature(record: Operation, results: Sequence[str]) -> inspect.Signature:
+    """The arguments of the function, and by keyword those that only its derivatives take."""
+    parameters = dict(record.signature.parameters)
+    for name in results:
+        for extra, parameter in inspect.signature(_functions(record)[name]).parameters.items():
+            if extra in BACKWARD:
+                parameters[extra] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    out = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None)
+    return inspect.Signature([*parameters.values(), out])
 
 
-def _same_as_input(buffer: Tensor | None, inputs: Mapping[str, Tensor]) -> Tensor | None:
+def _same_as_input(buffer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
     """The input that a buffer is a view of, if any: the compiler has to see that it is one."""
-    if buffer is None:
-        return None
     same = (t for t in inputs.values() if t.data_ptr() == buffer.data_ptr() and t.numel())
     return next(same, buffer)

@@ -1,0 +1,1 @@
+"""Speed, as ratios of paired rounds in one run."""

@@ -1,0 +1,75 @@
+"""Contenders timed against each other: interleaved, in random order, as ratios of rounds.
+
+A time on a shared machine says little. Two contenders of one round have met the same neighbours, so
+that the ratio of their times says more; its median over the rounds comes with an interval.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+RESAMPLES = 2000
+LEAST_SECONDS = 2e-4
+"""A contender that is faster is called many times over in a round."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of the ratios of all rounds, with a bootstrap interval of 95 %."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, ratios: np.ndarray, seed: int = 0) -> Ratio:
+        """Resampled from the ratios of the rounds."""
+        drawn = np.random.default_rng(seed).choice(ratios, (RESAMPLES, len(ratios)))
+        low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+        return cls(float(np.median(ratios)), float(low), float(high))
+
+
+def contest(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, device: str, seed: int = 0
+) -> dict[str, list[float]]:
+    """The seconds of a call of every contender in every round."""
+    order, rng = list(contenders), random.Random(seed)
+    repeats = {name: _repeats(run, device) for name, run in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        rng.shuffle(order)
+        for name in order:
+            times[name].append(_seconds(contenders[name], repeats[name], device))
+    return times
+
+
+def ratios(times: Mapping[str, list[float]], of: str) -> dict[str, Ratio]:
+    """How many times the time of ``of`` every contender takes."""
+    base = np.array(times[of])
+    return {name: Ratio.of(np.array(t) / base) for name, t in times.items()}
+
+
+def _repeats(run: Callable[[], object], device: str) -> int:
+    run()  # compiled, and its memory touched
+    once = min(_seconds(run, 1, device) for _ in range(3))
+    return max(1, int(np.ceil(LEAST_SECONDS / once)))
+
+
+def _seconds(run: Callable[[], object], repeats: int, device: str) -> float:
+    _wait_for(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    _wait_for(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def _wait_for(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize()

@@ -1,0 +1,91 @@
+"""The standard set of benchmarks, and its raw results as lines of JSON that are only appended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradref.bench.contest import Ratio, contest, ratios
+from gradref.bench.subjects import OURS, Subject
+from gradref.measure.environment import environment
+
+SIZES = {"L2": 2**16, "L3": 2**20, "DRAM": 2**24}
+"""Elements of a float32 array that, with its results, fits a cache of usual size, or none."""
+
+ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Result:
+    """One subject: the seconds of every round, and what they say."""
+
+    operation: str
+    results: tuple[str, ...]
+    dtype: str
+    device: str
+    shape: tuple[int, ...]
+    seconds: dict[str, list[float]]
+    compile_seconds: float
+    traffic: int
+
+    @property
+    def ratios(self) -> dict[str, Ratio]:
+        """How many times as long as ours the others take."""
+        return ratios(self.seconds, OURS)
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        """What ours reads and writes at least, over its median time."""
+        return self.traffic / float(np.median(self.seconds[OURS])) / 1e9
+
+
+def run(subject: Subject, rounds: int = ROUNDS) -> Result:
+    """The contest of one subject, after everybody has agreed on the result."""
+    subject.check()
+    seconds = contest(subject.contenders(), rounds, subject.device, subject.seed)
+    return Result(
+        subject.record.name,
+        subject.kernel.results,
+        subject.dtype,
+        subject.device,
+        tuple(subject.first.shape),
+        seconds,
+        subject.kernel.compile_seconds,
+        subject.traffic,
+    )
+
+
+def run_all(
+    subjects: Iterable[Subject], rounds: int, on_subject: Callable[[Subject], None]
+) -> Iterator[Result]:
+    """One result after the other."""
+    for subject in subjects:
+        on_subject(subject)
+        yield run(subject, rounds)
+
+
+def append(results: Iterable[Result], path: Path) -> None:
+    """Add results to a file, with the machine they are of."""
+    about = {**environment(), "threads": torch.get_num_threads()}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    with path.open("a") as file:
+        for result in results:
+            file.write(json.dumps({"when": when, "environment": about, **asdict(result)}) + "\n")
+
+
+def read(path: Path) -> list[tuple[dict[str, Any], Result]]:
+    """Every result of a file with what it was measured on; of repeated ones all."""
+    found = []
+    for line in path.read_text().splitlines():
+        entry = json.loads(line)
+        about = {"when": entry.pop("when"), **entry.pop("environment")}
+        entry |= {name: tuple(entry[name]) for name in ("results", "shape")}
+        found.append((about, Result(**entry)))
+    return found

@@ -1,0 +1,200 @@
+"""Fused kernels: what they give, where they write it, and how often they are compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+import activations
+import losses
+from gradref import inductor
+from gradref.check.options import Options
+from gradref.check.run import check_subject
+from gradref.fused import Fused, fuse
+
+KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
+
+pytestmark = pytest.mark.skipif(not inductor.has_compiler("cpu"), reason="no C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def sigmoid() -> Fused:
+    return fuse(activations.sigmoid)
+
+
+@pytest.fixture(scope="module")
+def cross_entropy() -> Fused:
+    return fuse(losses.cross_entropy)
+
+
+def logits(rows: int = 6, classes: int = 37) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    target = torch.randint(0, classes, (rows,), generator=generator)
+    return torch.randn(rows, classes, generator=generator) * 3, target
+
+
+# --- what they give ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["silu", "softplus", "log_softmax", "cross_entropy", "huber_loss"])
+def test_our_own_judge_passes_them(name: str) -> None:
+    """In float32 arithmetic, within 4 ulp, or what a stable algorithm for rows keeps."""
+    result = check_subject(KERNELS, name, ["float32", "bfloat16"], Options("link", seed=1))
+    assert [v.words for v in result.failures] == []
+    assert len(result.judged) >= 4
+
+
+def test_precise_is_the_plain_call_to_the_bit() -> None:
+    x = torch.linspace(-12, 12, 1001)
+    value, derivative, bend = fuse(
+        activations.gelu, "value", "derivative", "second_derivative", precise=True
+    )(x)
+    assert torch.equal(value, activations.gelu(x))
+    assert torch.equal(derivative, activations.gelu_derivative(x))
+    assert torch.equal(bend, activations.gelu_second_derivative(x))
+    assert not torch.equal(fuse(activations.gelu, "value")(x), value)
+
+
+def test_float64_stays_float64(sigmoid: Fused) -> None:
+    x = torch.linspace(-40, 40, 99, dtype=torch.float64)
+    value, derivative = sigmoid(x)
+    torch.testing.assert_close(value, activations.sigmoid(x), rtol=1e-14, atol=0)
+    torch.testing.assert_close(derivative, activations.sigmoid_derivative(x), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_rows_have_a_vector_jacobian_product(dim: int) -> None:
+    x, g = torch.randn(3, 5, 7), torch.randn(3, 5, 7)
+    value, gradient = fuse(activations.softmax)(x, dim=dim, grad_output=g)
+    torch.testing.assert_close(value, activations.softmax(x, dim))
+    torch.testing.assert_close(gradient, activations.softmax_vjp(x, g, dim))
+
+
+def test_parameters_and_reductions_are_those_of_the_function(cross_entropy: Fused) -> None:
+    x, target = logits()
+    for more in (
+        {},
+        {"reduction": "sum", "grad_output": torch.tensor(0.5)},
+        {"reduction": "none", "grad_output": torch.arange(6.0)},
+        {"label_smoothing": 0.1, "ignore_index": int(target[0]), "weight": torch.rand(37)},
+    ):
+        backward = {n: v for n, v in more.items() if n == "grad_output"}
+        forward = {n: v for n, v in more.items() if n != "grad_output"}
+        value, gradient = cross_entropy(x, target, **more)
+        torch.testing.assert_close(value, losses.cross_entropy(x, target, **forward))
+        expected = losses.cross_entropy_gradient(x, target, **forward, **backward)
+        torch.testing.assert_close(gradient, expected)
+
+
+# --- where they write it -------------------------------------------------------------------------
+
+
+def test_results_are_written_where_one_says(sigmoid: Fused, cross_entropy: Fused) -> None:
+    x = torch.randn(999)
+    buffers = torch.empty(999), torch.empty(999)
+    results = sigmoid(x, out=buffers)
+    assert results[0] is buffers[0]
+    assert results[1] is buffers[1]
+    torch.testing.assert_close(buffers[1], activations.sigmoid_derivative(x))
+    rows, target = logits()
+    expected = losses.cross_entropy(rows, target), losses.cross_entropy_gradient(rows, target)
+    before = rows.clone()
+    loss, gradient = cross_entropy(rows, target)
+    assert torch.equal(rows, before)
+    loss, gradient = cross_entropy(rows, target, out=rows)
+    assert gradient is rows
+    torch.testing.assert_close((loss, gradient), expected)
+
+
+def test_numpy_arrays_are_read_and_written_in_place(sigmoid: Fused, cross_entropy: Fused) -> None:
+    x = np.linspace(-5, 5, 101, dtype=np.float32)
+    out = np.empty_like(x), np.empty_like(x)
+    assert sigmoid(x, out=out)[0] is out[0]
+    np.testing.assert_allclose(out[1], activations.sigmoid_derivative(x), rtol=1e-6)
+    assert isinstance(sigmoid(x)[0], np.ndarray)
+    rows, target = (t.numpy() for t in logits())
+    expected = losses.cross_entropy_gradient(rows, target)
+    value = losses.cross_entropy(rows, target)
+    loss, gradient = cross_entropy(rows, target, out=rows)
+    assert gradient is rows
+    np.testing.assert_allclose(loss, value, rtol=1e-5)
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused) -> None:
+    """Beyond a few numbers for each row."""
+    x, out = torch.randn(1 << 20), (torch.empty(1 << 20), torch.empty(1 << 20))
+    rows, target = logits(64, 4096)
+    gradient = torch.empty_like(rows)
+    for call in (
+        lambda: sigmoid(x, out=out),
+        lambda: cross_entropy(rows, target, out=gradient),
+    ):
+        call()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            call()
+        largest = max((e.cpu_memory_usage for e in profiled.events()), default=0)
+        assert largest < 1 << 14
+
+
+# --- how often they are compiled -----------------------------------------------------------------
+
+
+def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fused) -> None:
+    sigmoid(torch.randn(100))
+    cross_entropy(*logits())
+    before, seconds = inductor.compilations(), sigmoid.compile_seconds
+    assert seconds > 0
+    for size in (2, 3, 64, 1000, 65_537):
+        value, derivative = sigmoid(torch.full((size,), 0.5))
+        assert value.shape == derivative.shape == (size,)
+    for rows, classes in ((2, 37), (7, 50), (33, 1000)):
+        cross_entropy(*logits(rows, classes))
+    assert inductor.compilations() == before
+    assert sigmoid.compile_seconds == seconds
+
+
+def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    x, out = torch.linspace(-9, 9, 33), torch.empty(33)
+    with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
+        result = fuse(activations.silu, "derivative")(x, out=out)
+    assert result is out
+    assert torch.equal(out, activations.silu_derivative(x))
+
+
+# --- what they refuse ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda f, x: f(1.0), TypeError, "x: got float 1.0, wants a tensor or an array"),
+        (lambda f, x: f(x, out=x), ValueError, "out: got 1 buffers, wants one for each of value"),
+        (lambda f, x: f(x, out=(x, x)), ValueError, "out: got one buffer twice"),
+        (lambda f, x: f(x, out=(x, x[:2].clone())), ValueError, r"out: got shape \(2,\)"),
+        (lambda f, x: f(x, beta=1), TypeError, "beta"),
+        (lambda f, x: f(x.requires_grad_()), ValueError, "a tensor that torch differentiates"),
+        (lambda f, x: fuse(activations.sigmoid, "gradient"), ValueError, "results: got 'gradient'"),
+        (lambda f, x: fuse(activations.sigmoid_derivative), ValueError, "wants sigmoid itself"),
+        (lambda f, x: fuse(losses.cross_entropy)(x, x.int()), ValueError, "shape"),
+    ],
+)
+def test_wrong_calls_say_what_is_wanted(
+    sigmoid: Fused, call: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        call(sigmoid, torch.randn(3))
+
+
+def test_a_kernel_says_what_it_is(sigmoid: Fused) -> None:
+    assert repr(sigmoid) == "<fused sigmoid: value, derivative>"
+    assert repr(fuse(losses.mse_loss, "gradient", precise=True)) == (
+        "<fused mse_loss: gradient, precise>"
+    )
