@@ -15,15 +15,16 @@ from torch import Tensor
 from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
-from torch._inductor.custom_graph_pass import (
-    CustomGraphPass,
-    CustomSchedulerPass,
-    get_hash_for_files,
-)
+from torch._inductor import custom_graph_pass
+from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.dependencies import WeakDep
 from torch._inductor.virtualized import V
 
 TracingError = TorchDynamoException
+
+_SchedulerPass: Any = getattr(custom_graph_pass, "CustomSchedulerPass", object)
+"""An older torch has none, and does not order its loops for us."""
+
 _NUMBERS = itertools.count()
 
 P = ParamSpec("P")
@@ -54,10 +55,9 @@ def fused(
     # Dynamo counts what it compiles by code objects, and by their names remembers what varied.
     code = of.__code__.replace(co_name=f"kernel_{next(_NUMBERS)}")
     apart = types.FunctionType(code, of.__globals__, closure=of.__closure__)
-    passes: dict[str, Any] = {
-        "post_grad_custom_pre_pass": OnceEach(),
-        "_pre_fusion_custom_pass": LossLast(),
-    }
+    passes: dict[str, Any] = {"post_grad_custom_pre_pass": OnceEach()}
+    if _SchedulerPass is not object:
+        passes["_pre_fusion_custom_pass"] = LossLast()
     kernel = torch.compile(apart, fullgraph=True, options=passes)
 
     def first(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
@@ -101,7 +101,7 @@ class OnceEach(CustomGraphPass):
         return get_hash_for_files((__file__,))
 
 
-class LossLast(CustomSchedulerPass):
+class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
     """Take the sum of a loss last, so that a gradient can share the loop over its rows.
 
     Inductor fuses a sum with elementwise work that comes before it, not after it; and it would

@@ -40,8 +40,8 @@ TRUTH = "tests/test_truth.py"
 SWEEP = "tests/test_sweep.py -k not any_number"
 TALLY = "tests/test_sweep.py -k tall or quantile"
 PLANTED = "tests/test_planted.py -k sigmoid-second or relu-value or mse_loss-gradient or passes"
-FORMULAS = """tests/test_textbook.py tests/test_properties.py tests/test_contracts.py
-    tests/test_boundary.py -k not(docstring or blocks)"""
+FORMULAS = """tests/test_errorfree.py tests/test_textbook.py tests/test_properties.py
+    tests/test_contracts.py tests/test_boundary.py -k not(docstring or blocks)"""
 CHECKS: dict[str, tuple[str, ...]] = {
     "activations/_gated.py": (f"{FACTS} -k elu or silu", "judge", FORMULAS),
     "activations/_piecewise.py": (f"{FACTS} -k elu or softplus", "judge", FORMULAS),
