@@ -342,10 +342,16 @@ def write(path: Path, outcomes: dict[str, Outcome], how: str) -> None:
         for change in outcome.survivors:
             cell = change.replace("|", "\\|")
             survivors.append([module, cell, reasons.get((module, cell), "")])
+    tried, killed = (sum(int(row[i]) for row in rows.values()) for i in (1, 2))
+    same = sum(row[2].startswith("equivalent") for row in survivors)
     text = [
         "# Mutants of our own code",
         "",
         "Written by `tests/mutation/run.py`; only the reasons are by hand.",
+        "",
+        f"{killed} of {tried} mutants are killed, {killed / tried:.1%}. Of the survivors {same}",
+        "are equivalent: they change nothing that is promised. Of all others",
+        f"{killed / (tried - same):.1%} are killed.",
         "",
         "| module | tried | killed | survived | share | killed by |",
         "|---|---|---|---|---|---|",
