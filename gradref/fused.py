@@ -50,7 +50,7 @@ def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> 
 
     Raises ValueError for a result that is not declared, and what the function raises.
 
-    >>> import activations, losses
+    >>> import torch, activations, losses
     >>> fuse(activations.sigmoid)(torch.tensor([0.0, 2.0]))
     (tensor([0.5000, 0.8808]), tensor([0.2500, 0.1050]))
     >>> logits = torch.tensor([[0.0, 0.0]])
