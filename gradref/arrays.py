@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -331,23 +332,26 @@ def narrowed(result: Tensor, dtype: torch.dtype) -> Tensor:
 # --- what a formula is evaluated in -----------------------------------------------------------
 
 
-class _Evaluation:
+class _Evaluation(threading.local):
     """Whether formulas are evaluated in the native dtype; only :func:`native` changes it."""
 
     is_native = False
 
 
+_EVALUATION = _Evaluation()
+
+
 def evaluated_in(dtype: torch.dtype) -> torch.dtype:
     """float64; where it is native, float32 for that and for 16 bits."""
-    return torch.float32 if _Evaluation.is_native and dtype is not WIDE else WIDE
+    return torch.float32 if _EVALUATION.is_native and dtype is not WIDE else WIDE
 
 
 @contextlib.contextmanager
 def native() -> Iterator[None]:
     """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
-    before = _Evaluation.is_native
-    _Evaluation.is_native = True
+    before = _EVALUATION.is_native
+    _EVALUATION.is_native = True
     try:
         yield
     finally:
-        _Evaluation.is_native = before
+        _EVALUATION.is_native = before

@@ -134,7 +134,12 @@ class Fused:
         from gradref import inductor  # torch's compiler takes seconds to import
 
         forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
-        key = forms, tuple(constants.items()), tuple(b is None for b in buffers)
+        places = [id(t) for t in tensors.values()]
+        into = tuple(
+            None if b is None else places.index(id(b)) if id(b) in places else "other"
+            for b in buffers
+        )
+        key = forms, tuple(constants.items()), into
         kernel = self._kernels.get(key)
         evaluate = functools.partial(self._evaluate, constants)
         if kernel is None:
@@ -146,6 +151,12 @@ class Fused:
         compiled, start = inductor.compilations(), time.perf_counter()
         with contextlib.nullcontext() if self.precise else arrays.native():
             try:
+                found = kernel(tensors, buffers)
+            except inductor.CompilingError:
+                if not any(isinstance(place, int) for place in into):
+                    raise
+                # Inductor (2.13) does not generate every loop over rows in place.
+                kernel = self._kernels[key] = _through_fresh_memory(inductor.fused(evaluate)[0])
                 found = kernel(tensors, buffers)
             except inductor.TracingError:
                 # What a formula refuses comes wrapped in words about tracing: meta tensors raise it
@@ -159,17 +170,28 @@ class Fused:
     def _evaluate(
         self, constants: Mapping[str, Any], tensors: Mapping[str, Tensor], buffers: Buffers
     ) -> list[Tensor | None]:
-        """Every result by its declared function: what is compiled."""
+        """Every result by its declared function, then into the buffers: what is compiled."""
         found: list[Tensor | None] = []
-        results = zip(self._functions, self._accepted, buffers, strict=True)
-        for function, accepted, buffer in results:
+        for function, accepted in zip(self._functions, self._accepted, strict=True):
             (_, first), *arguments = ((n, t) for n, t in tensors.items() if n in accepted)
             parameters = {n: v for n, v in constants.items() if n in accepted}
-            result = function(first, **dict(arguments), **parameters)
-            found.append(result if buffer is None else None)
-            if buffer is not None:
-                buffer.copy_(result)
-        return found
+            found.append(function(first, **dict(arguments), **parameters))
+        return _copied(found, buffers)
+
+
+def _copied(found: Sequence[Tensor | None], buffers: Buffers) -> list[Tensor | None]:
+    """The results that have no buffer; the others are in theirs."""
+    for result, buffer in zip(found, buffers, strict=True):
+        if buffer is not None and result is not None:
+            buffer.copy_(result)
+    return [r if b is None else None for r, b in zip(found, buffers, strict=True)]
+
+
+def _through_fresh_memory(
+    kernel: Callable[..., list[Tensor | None]],
+) -> Callable[..., list[Tensor | None]]:
+    """A kernel that overwrites an input after all is computed elsewhere."""
+    return lambda tensors, buffers: _copied(kernel(tensors, [None] * len(buffers)), buffers)
 
 
 def _functions(record: Operation) -> dict[str, Callable[..., Any]]:

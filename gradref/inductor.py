@@ -18,9 +18,10 @@ from torch._dynamo.utils import counters
 from torch._inductor import custom_graph_pass
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.dependencies import WeakDep
+from torch._inductor.exc import InductorError
 from torch._inductor.virtualized import V
 
-TracingError = TorchDynamoException
+TracingError, CompilingError = TorchDynamoException, InductorError
 
 _SchedulerPass: Any = getattr(custom_graph_pass, "CustomSchedulerPass", object)
 """An older torch has none, and does not order its loops for us."""

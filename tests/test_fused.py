@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch.profiler import ProfilerActivity, profile
 
 import activations
 import losses
-from gradref import inductor
+from gradref import arrays, inductor
 from gradref.check.options import Options
 from gradref.check.run import check_subject
 from gradref.fused import Fused, fuse
+from gradref.operation import operation
 
 KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
 
@@ -110,6 +112,34 @@ def test_results_are_written_where_one_says(sigmoid: Fused, cross_entropy: Fused
     loss, gradient = cross_entropy(rows, target, out=rows)
     assert gradient is rows
     torch.testing.assert_close((loss, gradient), expected)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("function", [activations.gelu, activations.softmax, losses.mse_loss])
+def test_an_input_is_overwritten_after_everything_is_read(function: Any, first: bool) -> None:
+    """Whichever result goes into it, and whichever input it is."""
+    kernel, kind = fuse(function), operation(function).kind
+    x, other = torch.randn(4, 50), torch.randn(4, 50)
+    arguments, more = (x,), {"grad_output": other} if kind == "rowwise" else {}
+    if kind == "loss":
+        arguments = (x, other)
+    expected = kernel(*(a.clone() for a in arguments), **more)
+    place = x if first or kind == "elementwise" else other
+    out = place if kind == "loss" else (place, torch.empty_like(x))
+    if kind != "loss" and not first:
+        out = out[::-1]
+    torch.testing.assert_close(kernel(*arguments, **more, out=out), expected)
+
+
+def test_other_threads_go_on_in_float64() -> None:
+    seen = []
+    with arrays.native():
+        thread = threading.Thread(target=lambda: seen.append(arrays.evaluated_in(torch.float32)))
+        thread.start()
+        thread.join()
+        assert arrays.evaluated_in(torch.float32) is torch.float32
+        assert arrays.evaluated_in(torch.float64) is torch.float64
+    assert seen == [torch.float64]
 
 
 def test_numpy_arrays_are_read_and_written_in_place(sigmoid: Fused, cross_entropy: Fused) -> None:
