@@ -134,6 +134,7 @@ STYLES: dict[tuple[Draw, str], tuple[float, Callable[[Any], Any]]] = {
     ("real", "one leads"): (0.25, lambda x: gap(x) > 4 * np.sort(np.abs(x))[:, -2]),
     ("real", "one leads far"): (0.095, lambda x: (gap(x) > 60) & (np.abs(x).max(1) < 100)),
     ("real", "tiny"): (0.1, lambda x: np.abs(x).max(1) < 1e-4),
+    ("real", "halves around 10"): (0.12, lambda x: (x * 2 % 1 == 0).all(1) & (x < 10).any(1)),
     ("real", "large"): (0.12, lambda x: np.abs(x).max(1) > 1e3),
     ("real", "ordinary"): (0.11, lambda x: (np.abs(x).max(1) > 0.5) & (np.abs(x).max(1) < 4)),
     ("unit", "0"): (0.082, lambda x: x == 0),

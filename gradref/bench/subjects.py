@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -14,9 +13,7 @@ from torch import Tensor
 
 from gradref import inductor
 from gradref.fused import Fused, fuse
-from gradref.measure.rows import draw_sample
-from gradref.measure.verdict import Case
-from gradref.operation import Operation
+from gradref.operation import Draw, Operation
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
@@ -49,34 +46,26 @@ class Subject:
 
     @cached_property
     def arrays(self) -> dict[str, Tensor]:
-        """The arguments."""
+        """The arguments: ordinary numbers of their domains."""
         generator = torch.Generator().manual_seed(self.seed)
-        kind: torch.dtype = getattr(torch, self.dtype)
-        case = Case(self.record.name, {}, self.dtype, self.device)
-        if self.record.kind == "elementwise":
-            sample = {"x": None}
-        else:
-            sample = dict.fromkeys(draw_sample(self.record, case, 3, 16, self.seed).arrays)
-        made = {}
-        for name in sample:
-            domain = self._draw(name)
-            if domain == "index":
-                drawn = torch.randint(0, self.shape[1], self.shape[:1], generator=generator)
-            else:
-                drawn = torch.randn(self.shape, generator=generator) * 3
-                if domain == "unit":
-                    drawn = drawn.sigmoid()
-                if domain in ("distribution", "log_probability"):
-                    drawn = drawn.softmax(-1)
-                if domain == "log_probability":
-                    drawn = drawn.log()
-                drawn = drawn.to(kind)
-            made[name] = drawn.to(self.device)
-        return made
+        domains = self.record.array_domains(self.record.parameters)
+        return {
+            name: self._drawn(domains[name][0].draw if name in domains else "real", generator)
+            for name in self.record.arguments
+        }
 
-    def _draw(self, name: str) -> str:
-        domains = self.record.array_domains({**self.record.parameters})
-        return domains[name][0].draw if name in domains else "real"
+    def _drawn(self, draw: Draw, generator: torch.Generator) -> Tensor:
+        if draw == "index":
+            index = torch.randint(0, self.shape[1], self.shape[:1], generator=generator)
+            return index.to(self.device)
+        real = torch.randn(self.shape, generator=generator) * 3
+        if draw == "unit":
+            real = real.sigmoid()
+        if draw == "distribution":
+            real = real.softmax(-1)
+        if draw == "log_probability":
+            real = real.log_softmax(-1)
+        return real.to(self.device, getattr(torch, self.dtype))
 
     @cached_property
     def vector(self) -> dict[str, Tensor]:
@@ -124,29 +113,22 @@ class Subject:
         return self.kernel(*self.arrays.values(), **self.vector, **self._more, **out)
 
     def _plain(self) -> Any:
-        slope = self.kernel.results[1]
-        gradient_buffer = self.buffers if self.record.kind == "loss" else self.buffers[1]
-        arguments = list(self.arrays.values())
-        function = self.record.function
-        value = (
-            function(*arguments)
-            if self.record.kind == "loss"
-            else function(*arguments, out=self.buffers[0])
-        )
-        derivative = self.record.derivatives[slope]
-        return value, derivative(*arguments, **self.vector, **self._more, out=gradient_buffer)
+        arguments = self.arrays.values()
+        derivative = self.record.derivatives[self.kernel.results[1]]
+        if self.record.kind == "loss":
+            value = self.record.function(*arguments)
+            return value, derivative(*arguments, **self._more, out=self.buffers)
+        first, second = self.buffers
+        value = self.record.function(*arguments, out=first)
+        return value, derivative(*arguments, **self.vector, out=second)
 
     def witness(self, *arguments: Tensor) -> Tensor:
         """torch's counterpart, by its defaults."""
         assert self.record.torch is not None  # asked for only where there is one
-        array = {n: v for n, v in self.record.parameters.items() if n != "dim"}
-        if self.record.kind == "rowwise":
-            return self.record.torch(*arguments, dim=-1)
         if self.record.kind == "loss":
             named = dict(zip(self.arrays, arguments, strict=True))
-            dim = {"dim": -1} if "dim" in self.record.parameters else {}
-            return self.record.torch(**named, **array, **dim)
-        return self.record.torch(*arguments, **array)
+            return self.record.torch(**named, **self.record.parameters)
+        return self.record.torch(*arguments, **self.record.parameters)
 
     def _autograd(self, function: Callable[..., Tensor]) -> Any:
         leaf, *others = self.arrays.values()
@@ -171,7 +153,7 @@ class Subject:
         buffers = self.buffers if isinstance(self.buffers, tuple) else (self.buffers,)
 
         def touch(tensors: dict[str, Tensor], into: list[Tensor | None]) -> None:
-            total: Tensor = functools.reduce(torch.add, tensors.values())
+            total: Tensor = reduce(torch.add, tensors.values())
             for i, buffer in enumerate(into):
                 assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
