@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gradref.bench.run import Result, append, run_all
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, Subject
 from gradref.report.terminal import progress
 
-HEADER = ("operation", "dtype", "shape", EAGER, COMPILED, FRESH, PLAIN, "of bound", "GB/s")
+HEADER = ("shape", EAGER, "compiled", "fused", "plain", "bound", "GB/s")
 
 
 def follow(console: Console, subjects: Sequence[Subject], rounds: int) -> list[Result]:
@@ -37,34 +38,34 @@ def cells(result: Result) -> tuple[str, ...]:
     ratios = result.ratios
 
     def times(name: str) -> str:
-        return _with_interval(ratios[name]) if name in ratios else "not measured"
+        return _with_interval(ratios[name]) if name in ratios else "-"
 
-    bound = ratios[BOUND]
     return (
-        result.operation,
-        result.dtype,
         " x ".join(f"{n:,}" for n in result.shape),
-        times(EAGER),
-        times(COMPILED),
-        times(FRESH),
-        times(PLAIN),
-        f"{bound.median:.2f}",
+        *(times(name) for name in (EAGER, COMPILED, FRESH, PLAIN)),
+        f"{ratios[BOUND].median:.2f}",
         f"{result.gigabytes_per_second:.1f}",
     )
 
 
 def _with_interval(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f} ±{max(ratio.high - ratio.median, ratio.median - ratio.low):.2f}"
+    return f"{ratio.median:.2f}±{max(ratio.high - ratio.median, ratio.median - ratio.low):.2f}"
 
 
 def show(console: Console, results: Sequence[Result], out: Path | None) -> None:
-    """The table, and where the raw results went."""
-    console.print("Times of others as multiples of ours: value and derivative by one fused kernel")
-    console.print("into given buffers; medians of paired rounds (95 % of a bootstrap)\n")
-    table = Table(*HEADER, box=None, pad_edge=False)
-    for result in results:
-        table.add_row(*cells(result))
-    console.print(table)
+    """A table for every operation, and where the raw results went."""
+    console.print(
+        "Value and derivative by one fused kernel into given buffers. The others' times as"
+        " multiples of ours, medians of paired rounds ± a bootstrap's 95 %: autograd, compiled"
+        " autograd, fused into fresh memory, the plain calls. bound: the time of a kernel with the"
+        " same reads and writes, as a share of ours."
+    )
+    for (name, dtype), group in itertools.groupby(results, lambda r: (r.operation, r.dtype)):
+        table = Table(*HEADER, box=None, pad_edge=False)
+        for result in group:
+            table.add_row(*cells(result))
+        console.print(f"\n[bold]{name}[/] {dtype}", highlight=False)
+        console.print(table)
     if out is not None:
         append(results, out)
         console.print(f"\n{len(results)} results appended to {out}")
