@@ -49,6 +49,19 @@ the memory. Nothing has been measured on a GPU, with huge pages, against Liger, 
 """
 
 
+WHY = """\
+What holds back those that do not reach their aim, from reading the generated code:
+
+- `gelu`: arithmetic, not memory: the polynomial of Mills' ratio and the error of x², without which
+  the tail is wrong.
+- `silu`, `tanh`: beside one exponential and one reciprocal the operations that keep the digits of
+  subnormal results.
+- `cross_entropy`, `softmax`: three loops over a row in the cache, for the maximum, the sums and the
+  result, each with one accumulator that waits for its own last addition, and sums in cascades.
+- Small arrays: what a call costs in dynamo's guards and our checks, which is more than autograd's.
+"""
+
+
 def latest() -> Iterator[tuple[dict[str, Any], Result]]:
     """The last result of everything that was measured."""
     found: dict[tuple[Any, ...], tuple[dict[str, Any], Result]] = {}
@@ -114,6 +127,7 @@ def document() -> str:
             "|---|---|---|---|",
             *map(target_row, large),
             "",
+            WHY,
             "## Everything",
             "",
             f"| operation | dtype | shape | {EAGER} | {COMPILED} | {FRESH} | {PLAIN} | of bound "
