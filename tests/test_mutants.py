@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from mutants import MUTANTS, Mutant
 
+from gradref.check import sandbox
+from gradref.check.call import Answer, Call, perform
 from gradref.check.judge import cases, check
 from gradref.check.kernel import Kernel
 from gradref.check.options import Options
@@ -44,3 +48,19 @@ def test_the_kernel_without_the_mistake_passes(mutant: Mutant, seed: int) -> Non
     assert any(verdict.status == "pass" for verdict in judged)
     failed = [(v.name, v.used, v.words, v.at) for v in judged if not v.passed]
     assert not failed
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.number in (39, 41)], ids=str)
+def test_unwritten_memory_is_seen_where_freed_memory_is_nan(
+    mutant: Mutant, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after many poisoned calls: the memory that is dealt out holds NaN already."""
+
+    def after_poison(kernel: Kernel, call: Call) -> Answer:
+        for size in (129, 774, 1542, 40_000):
+            _ = [torch.full((size,), math.nan) for _ in range(64)]
+        return perform(kernel, call)
+
+    monkeypatch.setattr(sandbox, "perform", after_poison)
+    words = [w for v in verdicts(mutant, mutant.kernel, seed) for w in v.words]
+    assert any(re.search(mutant.words, text) for text in words), words

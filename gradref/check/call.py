@@ -71,6 +71,8 @@ def perform(kernel: Kernel, call: Call) -> Answer:
             _rewrite([entered[name] for name in named], call.earlier)
             earlier = _copies(invoke())
             _rewrite([entered[name] for name in named], call.arrays)
+        if not call.poisoned:
+            _free_zeros_like(call.arrays)
         with _Poison(call.poisoned):
             results = _copies(invoke())
     except UnsupportedError as reason:
@@ -142,6 +144,11 @@ def _rewrite(entered: Sequence[_Entered], contents: Sequence[Tensor]) -> None:
     for e, content in zip(entered, contents, strict=True):
         e.tensor.copy_(content)
         e.before.copy_(e.buffer)
+
+
+def _free_zeros_like(arrays: Sequence[Tensor]) -> None:
+    """Let memory be dealt out next that holds no NaN of an earlier, poisoned call."""
+    _ = [torch.zeros_like(array) for array in arrays for _ in range(64)]
 
 
 class _Poison:
