@@ -77,10 +77,8 @@ def row(result: Result) -> str:
     ratios = result.ratios
 
     def times(name: str) -> str:
-        if name not in ratios:
-            return "not measured"
-        r = ratios[name]
-        return f"{r.median:.2f} ± {max(r.high - r.median, r.median - r.low):.2f}"
+        ratio = ratios.get(name)
+        return "not measured" if ratio is None else f"{ratio.median:.2f} ± {ratio.margin:.2f}"
 
     cells = [
         f"`{result.operation}`",

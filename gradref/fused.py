@@ -20,6 +20,7 @@ from torch import Tensor
 from gradref import arrays, transforms
 from gradref.arrays import describe, reject
 from gradref.calls import bind
+from gradref.measure.environment import has_compiler
 from gradref.operation import Operation, operation
 
 DEFAULT = {
@@ -74,9 +75,9 @@ class Fused:
                 reject("results", repr(name), f"of {', '.join(known)}")
         self.record, self.results, self.precise = record, tuple(results), precise
         self.compile_seconds = 0.0
-        self.__signature__ = _signature(record, self.results)
-        self._signature = record.signature
         self._functions = [known[name] for name in results]
+        self._signature = record.signature
+        self.__signature__ = _with_keywords(self._signature, self._functions)
         self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
         self._kernels: dict[Any, Callable[..., list[Tensor | None]]] = {}
 
@@ -143,7 +144,7 @@ class Fused:
         kernel = self._kernels.get(key)
         evaluate = functools.partial(self._evaluate, constants)
         if kernel is None:
-            if not inductor.has_compiler(next(iter(tensors.values())).device.type):
+            if not has_compiler(next(iter(tensors.values())).device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
                 return evaluate(tensors, buffers)
@@ -203,11 +204,13 @@ def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
     return {"value": record.function, **declared, **products}
 
 
-def _signature(record: Operation, results: Sequence[str]) -> inspect.Signature:
-    """The arguments of the function, and by keyword those that only its derivatives take."""
-    parameters = dict(record.signature.parameters)
-    for name in results:
-        for extra, parameter in inspect.signature(_functions(record)[name]).parameters.items():
+def _with_keywords(
+    signature: inspect.Signature, functions: Sequence[Callable[..., Any]]
+) -> inspect.Signature:
+    """A signature with ``out``, and by keyword what only the derivatives take."""
+    parameters = dict(signature.parameters)
+    for function in functions:
+        for extra, parameter in inspect.signature(function).parameters.items():
             if extra in BACKWARD:
                 parameters[extra] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     out = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None)

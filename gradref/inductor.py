@@ -1,10 +1,8 @@
-"""torch.compile as the sweeps and the fused kernels use it, with two passes of our own."""
+"""torch.compile as the fused kernels use it, with two passes of our own."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -30,11 +28,6 @@ _NUMBERS = itertools.count()
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-
-
-def has_compiler(device: str) -> bool:
-    """Whether kernels for a device can be built: those for a CPU need a C++ compiler."""
-    return device != "cpu" or shutil.which(os.environ.get("CXX", "c++")) is not None
 
 
 def compilations() -> int:

@@ -18,11 +18,12 @@ from gradref import arrays, inductor
 from gradref.check.options import Options
 from gradref.check.run import check_subject
 from gradref.fused import Fused, fuse
+from gradref.measure.environment import has_compiler
 from gradref.operation import operation
 
 KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
 
-pytestmark = pytest.mark.skipif(not inductor.has_compiler("cpu"), reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not has_compiler("cpu"), reason="no C++ compiler")
 
 
 @pytest.fixture(scope="module")

@@ -36,16 +36,24 @@ LONGEST_BLOCK = 4096
 
 
 @triton.jit
+def largest(row_ptr: tl.tensor, columns: tl.tensor, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """max x of a row"""
+    lane = tl.arange(0, BLOCK)
+    top = tl.full((), float("-inf"), WIDE)
+    for start in range(0, columns, BLOCK):
+        x = tl.load(row_ptr + start + lane, start + lane < columns, float("-inf"))
+        top = tl.maximum(top, tl.max(x.to(WIDE), 0))
+    return top
+
+
+@triton.jit
 def softmax_kernel(
     x_ptr: tl.tensor, y_ptr: tl.tensor, columns: tl.tensor, WIDE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """exp(x - max x) / Σ exp(x - max x)"""
     row = tl.program_id(0).to(tl.int64) * columns
     lane = tl.arange(0, BLOCK)
-    top = tl.full((), float("-inf"), WIDE)
-    for start in range(0, columns, BLOCK):
-        x = tl.load(x_ptr + row + start + lane, start + lane < columns, float("-inf"))
-        top = tl.maximum(top, tl.max(x.to(WIDE), 0))
+    top = largest(x_ptr + row, columns, WIDE, BLOCK)
     total = tl.zeros((), WIDE)
     for start in range(0, columns, BLOCK):
         x = tl.load(x_ptr + row + start + lane, start + lane < columns, float("-inf"))
@@ -69,10 +77,7 @@ def softmax_backward_kernel(
     """p (g - Σ p g), with p from x again: one that forward has rounded has too few digits."""
     row = tl.program_id(0).to(tl.int64) * columns
     lane = tl.arange(0, BLOCK)
-    top = tl.full((), float("-inf"), WIDE)
-    for start in range(0, columns, BLOCK):
-        x = tl.load(x_ptr + row + start + lane, start + lane < columns, float("-inf"))
-        top = tl.maximum(top, tl.max(x.to(WIDE), 0))
+    top = largest(x_ptr + row, columns, WIDE, BLOCK)
     total = tl.zeros((), WIDE)
     dot = tl.zeros((), WIDE)
     for start in range(0, columns, BLOCK):
@@ -114,10 +119,7 @@ def cross_entropy_kernel(
     x_ptr += row * columns
     out_ptr += row * columns
     lane = tl.arange(0, BLOCK)
-    top = tl.full((), float("-inf"), WIDE)
-    for start in range(0, columns, BLOCK):
-        x = tl.load(x_ptr + start + lane, start + lane < columns, float("-inf"))
-        top = tl.maximum(top, tl.max(x.to(WIDE), 0))
+    top = largest(x_ptr, columns, WIDE, BLOCK)
     others = tl.zeros((), WIDE)
     for start in range(0, columns, BLOCK):
         x = tl.load(x_ptr + start + lane, start + lane < columns, float("-inf"))

@@ -27,6 +27,11 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def margin(self) -> float:
+        """The larger half of the interval."""
+        return max(self.high - self.median, self.median - self.low)
+
     @classmethod
     def of(cls, ratios: np.ndarray, seed: int = 0) -> Ratio:
         """Resampled from the ratios of the rounds."""

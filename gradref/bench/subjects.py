@@ -89,11 +89,10 @@ class Subject:
         return fuse(self.record.function)
 
     @cached_property
-    def buffers(self) -> Any:
-        """Where the arrays among the results go."""
-        if self.record.kind == "loss":
-            return torch.empty_like(self.first)
-        return torch.empty_like(self.first), torch.empty_like(self.first)
+    def buffers(self) -> tuple[Tensor, ...]:
+        """Where the arrays among the results go: a loss has one, its gradient."""
+        count = 1 if self.record.kind == "loss" else 2
+        return tuple(torch.empty_like(self.first) for _ in range(count))
 
     def contenders(self) -> dict[str, Callable[[], Any]]:
         """Everybody, by name; all return the value and the derivative but the bound."""
@@ -115,12 +114,9 @@ class Subject:
     def _plain(self) -> Any:
         arguments = self.arrays.values()
         derivative = self.record.derivatives[self.kernel.results[1]]
-        if self.record.kind == "loss":
-            value = self.record.function(*arguments)
-            return value, derivative(*arguments, **self._more, out=self.buffers)
-        first, second = self.buffers
-        value = self.record.function(*arguments, out=first)
-        return value, derivative(*arguments, **self.vector, out=second)
+        *for_value, last = self.buffers
+        value = self.record.function(*arguments, out=for_value[0] if for_value else None)
+        return value, derivative(*arguments, **self.vector, **self._more, out=last)
 
     def witness(self, *arguments: Tensor) -> Tensor:
         """torch's counterpart, by its defaults."""
@@ -135,9 +131,7 @@ class Subject:
         leaf = leaf.detach().requires_grad_()
         value = function(leaf, *others)
         vector = self.vector.get("grad_output", self._ones)
-        if value.dim() == 0:
-            vector = self._ones.flatten()[0]
-        elif value.shape != vector.shape:
+        if value.shape != vector.shape:
             vector = torch.ones_like(value)
         (slope,) = torch.autograd.grad(value, leaf, vector)
         return value.detach(), slope
@@ -150,7 +144,6 @@ class Subject:
     def _bound(self) -> Callable[[], None]:
         """A kernel with the same reads and writes, and next to no arithmetic."""
         read = [a for a in (*self.arrays.values(), *self.vector.values()) if a.is_floating_point()]
-        buffers = self.buffers if isinstance(self.buffers, tuple) else (self.buffers,)
 
         def touch(tensors: dict[str, Tensor], into: list[Tensor | None]) -> None:
             total: Tensor = reduce(torch.add, tensors.values())
@@ -160,13 +153,12 @@ class Subject:
 
         _, kernel = inductor.fused(touch)
         tensors = {str(i): a for i, a in enumerate(read)}
-        return lambda: kernel(tensors, list(buffers))
+        return lambda: kernel(tensors, list(self.buffers))
 
     @property
     def traffic(self) -> int:
         """The bytes that have to be read and written at least."""
-        buffers = self.buffers if isinstance(self.buffers, tuple) else (self.buffers,)
-        touched = (*self.arrays.values(), *self.vector.values(), *buffers)
+        touched = (*self.arrays.values(), *self.vector.values(), *self.buffers)
         return sum(t.numel() * t.element_size() for t in touched)
 
     def check(self) -> None:
@@ -186,12 +178,20 @@ def _cloned(result: Tensor) -> Tensor:
     return result.detach().double().clone()
 
 
+def _jumps(record: Operation) -> bool:
+    """Whether a function has a step, which torch does not differentiate."""
+    if record.facts is None:
+        return False
+    kinks = record.facts.at(**record.parameters).kinks.values()
+    return any(kink.left[0] != kink.right[0] for kink in kinks)
+
+
 def subjects(
     records: list[Operation], dtypes: list[str], device: str, sizes: list[int]
 ) -> Iterator[Subject]:
     """Every operation that torch differentiates too, in every dtype and size."""
     for record in records:
-        if record.torch is not None and record.name != "heaviside":
+        if record.torch is not None and not _jumps(record):
             for dtype in dtypes:
                 for size in sizes:
                     yield Subject(record, dtype, device, size)

@@ -12,6 +12,9 @@ from gradref.measure.ulp import Errors, errors
 from gradref.measure.verdict import Case, Mask
 from gradref.truth.jets import Balls, Floats
 
+AT_THE_EDGE = "an argument of 0 or 1"
+"""The branch in which probabilities have a logarithm of 0."""
+
 Alternative = tuple[str, Floats]
 """A mistake in words, and the results of a kernel that makes it."""
 

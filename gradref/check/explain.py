@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from gradref.check.evidence import Evidence
+from gradref.check.evidence import AT_THE_EDGE, Evidence
 from gradref.measure.inputs import HALVES
 from gradref.measure.ulp import spacing
 from gradref.measure.verdict import Mask
@@ -16,9 +16,6 @@ from gradref.truth.jets import Floats
 
 PLACES = ("the entry of the true class",)
 """Branches that are where a result stands, not what its input is."""
-
-AT_THE_EDGE = "an argument of 0 or 1"
-"""The branch in which probabilities have a logarithm of 0."""
 
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradref.check.call import Answer, Call
-from gradref.check.evidence import Alternative, Evidence
+from gradref.check.evidence import AT_THE_EDGE, Alternative, Evidence
 from gradref.check.kernel import Kernel, Role
 from gradref.check.options import ACCUMULATOR, ROWS, Options
 from gradref.check.sandbox import Runner
@@ -236,7 +236,7 @@ class RowsCheck:
                 "well conditioned": allowed <= claim + 0.5,
                 "ill conditioned": allowed > claim + 0.5,
                 "the entry of the true class": np.concatenate([_at_target(p) for p in parts]),
-                "an argument of 0 or 1": joined(lambda p: _at_the_edge(p.sample, p.q, p.got)) > 0,
+                AT_THE_EDGE: joined(lambda p: _at_the_edge(p.sample, p.q, p.got)) > 0,
             },
             describe=lambda index: _describe(parts, index),
             alternatives=lambda: self._alternatives(parts),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 from importlib.metadata import version
 
 import torch
@@ -20,3 +22,8 @@ def environment() -> dict[str, str]:
         "cuda device": cuda,
         "cuda": str(torch.version.cuda or "none"),
     }
+
+
+def has_compiler(device: str) -> bool:
+    """Whether kernels for a device can be built: those for a CPU need a C++ compiler."""
+    return device != "cpu" or shutil.which(os.environ.get("CXX", "c++")) is not None

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gradref.bench.contest import Ratio
 from gradref.bench.run import Result, append, run_all
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, Subject
 from gradref.report.terminal import progress
@@ -38,7 +37,8 @@ def cells(result: Result) -> tuple[str, ...]:
     ratios = result.ratios
 
     def times(name: str) -> str:
-        return _with_interval(ratios[name]) if name in ratios else "-"
+        ratio = ratios.get(name)
+        return "-" if ratio is None else f"{ratio.median:.2f}±{ratio.margin:.2f}"
 
     return (
         " x ".join(f"{n:,}" for n in result.shape),
@@ -46,10 +46,6 @@ def cells(result: Result) -> tuple[str, ...]:
         f"{ratios[BOUND].median:.2f}",
         f"{result.gigabytes_per_second:.1f}",
     )
-
-
-def _with_interval(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f}±{max(ratio.high - ratio.median, ratio.median - ratio.low):.2f}"
 
 
 def show(console: Console, results: Sequence[Result], out: Path | None) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradref.arrays import WIDE
+from gradref.measure.environment import has_compiler
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -110,7 +109,7 @@ def _errors(got: Tensor, wide: Tensor) -> Tensor:
 
 def compiled(function: Callable[P, Result], device: str) -> Callable[P, Result]:
     """One kernel for the whole of ``function``; without a C++ compiler, the function itself."""
-    if device == "cpu" and not shutil.which(os.environ.get("CXX", "c++")):
+    if not has_compiler(device):
         warnings.warn("no C++ compiler: the sweep runs uncompiled, and slowly", stacklevel=2)
         return function
     torch.compiler.reset()  # kernels of other formulas count against a limit
