@@ -5,11 +5,9 @@ gradref bench ... --out benchmarks/results/cpu.jsonl && python docs/speed.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from gradref.bench.run import Result, read
+from gradref.bench.run import Result, latest, read
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN
 
 ROOT = Path(__file__).parent.parent
@@ -62,16 +60,6 @@ What holds back those that do not reach their aim, from reading the generated co
 """
 
 
-def latest() -> Iterator[tuple[dict[str, Any], Result]]:
-    """The last result of everything that was measured."""
-    found: dict[tuple[Any, ...], tuple[dict[str, Any], Result]] = {}
-    for path in sorted(RESULTS.glob("*.jsonl")):
-        for about, result in read(path):
-            key = (result.operation, result.dtype, result.device, result.shape, about["threads"])
-            found[key] = about, result
-    yield from sorted(found.values(), key=lambda e: (e[1].operation, e[1].dtype, e[1].traffic))
-
-
 def row(result: Result) -> str:
     """The results of one subject."""
     ratios = result.ratios
@@ -104,7 +92,7 @@ def target_row(result: Result) -> str:
 
 def document() -> str:
     """The whole of it."""
-    entries = list(latest())
+    entries = latest(e for path in sorted(RESULTS.glob("*.jsonl")) for e in read(path))
     machines = {
         f"torch {a['torch']}, {a['cpu capability']}, {a['threads']} threads, {a['when'][:10]}"
         for a, _ in entries

@@ -1,4 +1,4 @@
-"""The command line: ``gradref verify``, ``check``, ``certify``, ``bench``, ``list``, ``show``.
+"""The command line: ``gradref verify``, ``check``, ``certify``, ``bench``, ``report`` and others.
 
 torch is imported by what needs it: ``gradref --help`` answers at once.
 """
@@ -317,6 +317,41 @@ def bench(
         typer.echo(f"gradref: {problem}", err=True)
         raise typer.Exit(1) from None
     benchmarked.show(console, results, out)
+
+
+def _files(of: str) -> Any:
+    return typer.Option(exists=True, dir_okay=False, help=f"JSON of {of}.")
+
+
+@app.command()
+def report(
+    operation: Names = None,
+    verdicts: Annotated[list[Path] | None, _files("gradref verify")] = None,
+    checked: Annotated[list[Path] | None, _files("gradref check, of anybody's kernels")] = None,
+    certificates: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="Folders of gradref certify."),
+    ] = None,
+    benchmarks: Annotated[list[Path] | None, _files("gradref bench")] = None,
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, callback=_in_a_folder, help="Where the page goes.")
+    ] = Path("report.html"),
+) -> None:
+    """Write one page of everything: formulas, facts, plots, verdicts, findings, speed.
+
+    It needs no network. What no file is given for is shown as not measured.
+    Exit status: 0 written, 2 usage.
+    """
+    from gradref.report.page import Measured, write_page
+
+    records = _operations(operation)
+    files = (verdicts or (), checked or (), certificates or (), benchmarks or ())
+    try:
+        measured = Measured.read(*files)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    write_page(records, measured, out)
+    typer.echo(f"{len(records)} operations in {out}")
 
 
 @app.command("list")

@@ -342,7 +342,7 @@ def kl_div(
     r"""Pointwise Kullback-Leibler divergence of log-probabilities x from probabilities t.
 
     .. math:: \ell = t\,(\log t - x), \qquad \text{or } e^t\,(t - x)
-              \text{ with } \texttt{log_target}
+              \text{ with } \mathtt{log\_target}
 
     ``reduction="batchmean"`` divides the sum by the first dimension and is the divergence of a
     batch of distributions; ``"mean"`` divides by the number of elements. Domain x ∈ ℝ, t ∈ [0, 1]

@@ -124,7 +124,7 @@ def mse_loss_hessian_diagonal(
 def sum_of_squares(input: Tensor, target: Tensor, reduction: Reduction = "sum") -> Tensor:
     r"""Sum-of-squares error with the ½ that makes the residual its gradient.
 
-    .. math:: E = \tfrac12 \sum_i (x_i - t_i)^2
+    .. math:: E = \tfrac{1}{2} \sum_i (x_i - t_i)^2
 
     Domain ℝ, codomain [0, ∞), smooth. ``input`` and ``target`` have one shape: nothing is
     broadcast. Without the ½ it is ``mse_loss`` with ``reduction="sum"``. float64, float32,
@@ -220,14 +220,15 @@ def huber_loss(
 ) -> Tensor:
     r"""Squared error up to a residual of δ, absolute error beyond; by default its mean.
 
-    .. math:: \ell = w\,\tfrac12 (x - t)^2 \text{ for } |x - t| < \delta, \quad
-              w\,\delta\,\bigl(|x - t| - \tfrac12 \delta\bigr) \text{ otherwise}
+    .. math:: \ell = w\,\tfrac{1}{2} (x - t)^2 \text{ for } |x - t| < \delta, \quad
+              w\,\delta\,\bigl(|x - t| - \tfrac{1}{2} \delta\bigr) \text{ otherwise}
 
-    Both are w·h(|x − t| − h/2), h = min(|x − t|, δ). ``reduction="mean"`` divides by the number of
-    elements, also under ``weight`` (``mse_loss``: by the sum of the weights), as in torch.
-    Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second derivative
-    jumps from w to 0 at |x − t| = δ. ``input`` and ``target`` have one shape: nothing is broadcast
-    but ``weight`` (numbers ≥ 0). NaN gives NaN. float64, float32, float16, bfloat16.
+    Both are :math:`w\,h\,(|x - t| - h/2)` with :math:`h = \min(|x - t|, \delta)`. The mean divides
+    by the number of elements, also under ``weight`` (``mse_loss``: by the sum of the weights), as
+    in torch. Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second
+    derivative jumps from w to 0 at :math:`|x - t| = \delta`. ``input`` and ``target`` have one
+    shape: nothing is broadcast but ``weight`` (numbers ≥ 0). NaN gives NaN. float64, float32,
+    float16, bfloat16.
 
     Raises ValueError for two shapes, a ``delta`` that is not positive and finite, a negative weight
     or an unknown reduction.
@@ -275,7 +276,7 @@ def huber_loss_hvp(
     along: Argument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\pm w\,v` for |x − t| < δ, else 0: also at |x − t| = δ, as in torch.
+    r""":math:`\pm w\,v` for :math:`|x - t| < \delta`, else 0: also at the corner, as in torch.
 
     >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
     >>> huber_loss_hvp(x, torch.zeros(2), v, reduction="sum")
@@ -296,7 +297,7 @@ def huber_loss_hessian_diagonal(
     wrt: Argument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`w` for |x − t| < δ, else 0: also at |x − t| = δ, as in torch.
+    r""":math:`w` for :math:`|x - t| < \delta`, else 0: also at the corner, as in torch.
 
     >>> x = torch.tensor([0.5, 1.0, 3.0])
     >>> huber_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum")
@@ -329,12 +330,12 @@ def smooth_l1_loss(
     r"""Absolute error, rounded off below a residual of β; by default its mean.
 
     .. math:: \ell = \frac{(x - t)^2}{2 \beta} \text{ for } |x - t| < \beta, \quad
-              |x - t| - \tfrac12 \beta \text{ otherwise}
+              |x - t| - \tfrac{1}{2} \beta \text{ otherwise}
 
     It is ``huber_loss`` with δ = β, divided by β; for β = 0 it is the absolute error (L1 loss).
     Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second derivative
-    jumps from 1/β to 0 at |x − t| = β; for β = 0 there is a corner at x = t. ``input`` and
-    ``target`` have one shape: nothing is broadcast. NaN gives NaN. float64, float32, float16,
+    jumps from 1/β to 0 at :math:`|x - t| = \beta`; for β = 0 there is a corner at x = t. ``input``
+    and ``target`` have one shape: nothing is broadcast. NaN gives NaN. float64, float32, float16,
     bfloat16.
 
     Raises ValueError for two shapes, a ``beta`` that is negative or not finite, or an unknown
@@ -387,7 +388,7 @@ def smooth_l1_loss_hvp(
     along: Argument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\pm v / \beta` for |x − t| < β, else 0: also at |x − t| = β, as in torch.
+    r""":math:`\pm v / \beta` for :math:`|x - t| < \beta`, else 0: also at the corner, as in torch.
 
     >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
     >>> smooth_l1_loss_hvp(x, torch.zeros(2), v, reduction="sum", beta=2.0)
@@ -407,7 +408,7 @@ def smooth_l1_loss_hessian_diagonal(
     wrt: Argument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`1 / \beta` for |x − t| < β, else 0: also at |x − t| = β, as in torch.
+    r""":math:`1 / \beta` for :math:`|x - t| < \beta`, else 0: also at the corner, as in torch.
 
     >>> x = torch.tensor([0.5, 2.0, 3.0])
     >>> smooth_l1_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum", beta=2.0)

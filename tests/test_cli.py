@@ -141,7 +141,7 @@ def test_list_and_show(tmp_path: Path) -> None:
     for words in (
         "elu_derivative",
         "alpha: a finite number >= 0",
-        "Lipschitz constant 1",
+        "Lipschitz constant: 1",
         "chosen",
     ):
         assert words in result.stdout

@@ -21,6 +21,15 @@ def test_the_conventions_are_those_declared() -> None:
     assert generated == written, "run: python docs/build.py"
 
 
+def test_the_gallery_shows_every_operation() -> None:
+    written = (ROOT / "docs" / "gallery.md").read_text()
+    generated = runpy.run_path(str(ROOT / "docs" / "gallery.py"))["document"]()
+    assert generated == written, "run: python docs/gallery.py"
+    pictures = set(re.findall(r'src="(\S+)"', written))
+    assert len(pictures) > len(operations())
+    assert all((ROOT / "docs" / picture).stat().st_size > 1000 for picture in pictures)
+
+
 def findings() -> list[tuple[str, str, str, float, float, float]]:
     text = (ROOT / "README.md").read_text()
     row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| \S+ \| (\S+) \| (\S+) \|", re.M)

@@ -80,6 +80,17 @@ def append(results: Iterable[Result], path: Path) -> None:
             file.write(json.dumps({"when": when, "environment": about, **asdict(result)}) + "\n")
 
 
+def latest(
+    entries: Iterable[tuple[dict[str, Any], Result]],
+) -> list[tuple[dict[str, Any], Result]]:
+    """The last result of everything that was measured, by operation, dtype and size."""
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], Result]] = {}
+    for about, result in entries:
+        key = (result.operation, result.dtype, result.device, result.shape, about["threads"])
+        found[key] = about, result
+    return sorted(found.values(), key=lambda e: (e[1].operation, e[1].dtype, e[1].traffic))
+
+
 def read(path: Path) -> list[tuple[dict[str, Any], Result]]:
     """Every result of a file with what it was measured on; of repeated ones all."""
     found = []

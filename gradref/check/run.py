@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from gradref.check.sandbox import Sandbox
 from gradref.check.verdict import Verdict
 from gradref.measure.environment import environment
 from gradref.measure.judge import DTYPES
-from gradref.measure.ulp import HISTOGRAM_EDGES
+from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
 
 SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -60,6 +61,20 @@ class Checked:
             "histogram_edges_ulp": HISTOGRAM_EDGES,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
+
+
+def read(path: Path) -> tuple[str, list[Verdict]]:
+    """What a file of verdicts is about, and the verdicts."""
+    content = json.loads(path.read_text())
+    return content["subject"], [_verdict(verdict) for verdict in content["verdicts"]]
+
+
+def _verdict(content: dict[str, Any]) -> Verdict:
+    errors = {
+        name: None if content[name] is None else Errors.of_json(content[name])
+        for name in ("errors", "ours", "torch")
+    }
+    return Verdict(**{**content, **errors, "words": tuple(content["words"])})
 
 
 def check_subject(

@@ -19,7 +19,7 @@ from gradref.check.kernel import Kernel
 from gradref.check.load import load
 
 TIME_LIMIT = 20.0
-"""Seconds that one call may take."""
+"""Seconds that one call may take, and five for every million numbers: a machine may be shared."""
 
 START_LIMIT = 120.0
 """Seconds that importing the kernels may take."""
@@ -66,9 +66,10 @@ class Sandbox:
             self._start()
         try:
             self._connection.send_bytes(pickle.dumps(call))
-            if not self._connection.poll(TIME_LIMIT):
+            limit = TIME_LIMIT + 5e-6 * sum(array.numel() for array in call.arrays)
+            if not self._connection.poll(limit):
                 self._stop()
-                return Answer(problem=f"hangs: no answer in {TIME_LIMIT:g} s")
+                return Answer(problem=f"hangs: no answer in {limit:.0f} s")
             answer: Answer = pickle.loads(self._connection.recv_bytes())
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return Answer(problem=f"crashes: {self._cause()}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +68,11 @@ class Errors:
     wrong_nonfinite: int
     lost_to_zero: int
     wrong_sign: int
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Errors:
+        """What :func:`dataclasses.asdict` has made of one, after a file."""
+        return cls(**{**content, "histogram": tuple(content["histogram"])})
 
     @classmethod
     def of(cls, ulp: Floats, got: Floats, truth: Floats, keep: NDArray[np.bool_]) -> Errors:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradref.operation import Domain, Number, Operation
+from gradref.operation import Domain, Facts, Number, Operation
 
 
 def show_declaration(console: Console, record: Operation) -> None:
@@ -46,23 +46,34 @@ def _wants(domain: Any) -> str:
     return "depends on the other arguments"
 
 
+def facts_in_words(facts: Facts) -> dict[str, str]:
+    """What is declared besides limits and kinks."""
+    low, high = facts.codomain
+    return {
+        "codomain": f"from {low:g} to {high:g}",
+        "symmetry": {"odd": "odd about (0, f(0))", "even": "even", None: "none"}[facts.symmetry],
+        "monotone": "increasing" if facts.monotone else "no",
+        "convex": "yes" if facts.convex else "no",
+        "Lipschitz constant": f"{facts.lipschitz:g}",
+    }
+
+
+def limits_and_kinks(facts: Facts) -> list[tuple[str, ...]]:
+    """x, from which side, and f, f′ and f″ there."""
+    found = [(at, "limit", jet) for at, jet in facts.limits.items()]
+    for at, kink in facts.kinks.items():
+        found += [(at, side, getattr(kink, side)) for side in ("left", "chosen", "right")]
+    return [(f"{at:g}", side, *(f"{value:g}" for value in jet)) for at, side, jet in found]
+
+
 def _show_facts(console: Console, record: Operation) -> None:
     assert record.facts is not None  # the caller has looked
     facts = record.facts.at(**record.parameters)
-    grows = "increasing" if facts.monotone else "not monotone"
-    bends = "convex" if facts.convex else "not convex"
-    symmetry = {"odd": "odd about (0, f(0))", "even": "even", None: "no symmetry"}[facts.symmetry]
-    console.print(
-        f"codomain {facts.codomain}, {symmetry}, {grows}, {bends},"
-        f" Lipschitz constant {facts.lipschitz:g}\n",
-        highlight=False,
-    )
+    words = (f"{name}: {value}" for name, value in facts_in_words(facts).items())
+    console.print("; ".join(words) + "\n", highlight=False)
     table = Table("x", "", "f", "f'", "f''", box=None)
-    for at, jet in facts.limits.items():
-        table.add_row(f"{at:g}", "limit", *(f"{value:g}" for value in jet))
-    for at, kink in facts.kinks.items():
-        for side in ("left", "chosen", "right"):
-            table.add_row(f"{at:g}", side, *(f"{value:g}" for value in getattr(kink, side)))
+    for row in limits_and_kinks(facts):
+        table.add_row(*row)
     console.print(table)
     for at, kink in facts.kinks.items():
         console.print(f"at {at:g} {record.name} is {kink.claim}", highlight=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 from gradref.measure.environment import environment
 from gradref.measure.judge import DTYPES, Outcome, order_of
+from gradref.measure.ulp import Errors
 from gradref.measure.verdict import Finding, Row, ordinary, relative_error
 
 ORDERS = ("f", "f'", "f''")
@@ -70,6 +73,24 @@ class Run:
             "errors": [{"case": o.case.label, "error": o.error} for o in self.errors],
             "rows": [asdict(row) for row in self.rows],
         }
+
+
+def read(path: Path) -> list[Row]:
+    """The rows in a file of verdicts."""
+    return [_row(row) for row in json.loads(path.read_text())["rows"]]
+
+
+def _row(content: dict[str, Any]) -> Row:
+    theirs = content["theirs"]
+    return Row(
+        **{
+            **content,
+            "ours": Errors.of_json(content["ours"]),
+            "theirs": None if theirs is None else Errors.of_json(theirs),
+            "regions": {name: Errors.of_json(part) for name, part in content["regions"].items()},
+            "findings": tuple(Finding(**finding) for finding in content["findings"]),
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,13 @@ class Certificate:
         return sum((region.tally for region in self.regions.values()), Tally())
 
     @property
+    def label(self) -> str:
+        """What it is about, as a person writes it."""
+        given = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
+        of = f" of {self.operation}({given})" if given else ""
+        return f"{self.quantity.replace('_', ' ')}{of}"
+
+    @property
     def name(self) -> str:
         """What a file with the certificate is called, without its suffix."""
         return file_name(

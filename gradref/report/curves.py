@@ -1,0 +1,174 @@
+"""What the charts show: a function with its derivatives, and its errors over all of float32."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradref.measure.elementwise import ORDERS, torch_jets
+from gradref.measure.ulp import errors, to_floats
+from gradref.operation import REAL, Domain, Draw, Kink, Operation
+from gradref.report.drawing import Axis, Series
+from gradref.truth.jets import Balls, Floats
+
+SPAN = 5.0
+POINTS = 161
+PRIMES = ("f", "f′", "f″")
+
+# --- the function --------------------------------------------------------------------------------
+
+
+def curves(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:
+    """f, f′ and f″, and along which line of its arguments."""
+    if record.facts is not None:
+        kinks = record.facts.at(**parameters).kinks
+        functions = (record.function, *(record.derivatives[name] for name in ORDERS[1:]))
+        drawn = [
+            _with_jumps(PRIMES[order], functools.partial(function, **parameters), order, kinks)
+            for order, function in enumerate(functions)
+        ]
+        return "", drawn
+    return _along_the_first(record, parameters)
+
+
+def _with_jumps(
+    name: str, function: Callable[[Tensor], Tensor], order: int, kinks: Mapping[float, Kink]
+) -> Series:
+    """A line that is interrupted where it jumps, with a dot at the value that is chosen there."""
+    jumps = {at: kink for at, kink in kinks.items() if kink.left[order] != kink.right[order]}
+    x = np.unique(np.concatenate([np.linspace(-SPAN, SPAN, POINTS), list(jumps)]))
+    y = to_floats(function(torch.from_numpy(x)))
+    for at, kink in jumps.items():
+        i = int(np.searchsorted(x, at))
+        x = np.concatenate([x[:i], [at, at, at], x[i + 1 :]])
+        y = np.concatenate([y[:i], [kink.left[order], np.nan, kink.right[order]], y[i + 1 :]])
+    dots = [(at, kink.chosen[order]) for at, kink in jumps.items() if abs(at) <= SPAN]
+    return Series(name, x, y, dots)
+
+
+# Where the first argument moves to, and what the others stay at, by what tests draw them from.
+RANGES: Mapping[Draw, tuple[float, float]] = {
+    "unit": (0.001, 0.999),
+    "distribution": (0.001, 0.999),
+    "log_probability": (-SPAN, 0.0),
+}
+FIXED: Mapping[Draw, float] = {"real": 0.0, "unit": 0.7, "distribution": 0.7, "index": 0}
+
+
+def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:
+    """A function of several numbers, as the first of them moves and the others stay."""
+    domains = {"x": (REAL,), **record.array_domains(parameters)}
+    first, *others = record.arguments
+    low, high = RANGES.get(domains[first][0].draw, (-SPAN, SPAN))
+    x = torch.linspace(low, high, POINTS, dtype=torch.float64)
+    moving, words = _moving(record, domains[first][0], x)
+    described = [f"{first} = {words}"]
+    arguments = [moving]
+    for name in others:
+        fixed, words = _fixed(record, domains[name][0])
+        arguments.append(fixed.expand(POINTS, *fixed.shape))
+        described.append(f"{name} = {words}")
+    options = {n: v for n, v in parameters.items() if v is not None}
+    if "reduction" in options:
+        options["reduction"] = "none"
+
+    def drawn(name: str, function: Callable[..., Tensor], **more: Any) -> Series:
+        result = function(*arguments, **options, **more)
+        return Series(name, to_floats(x), to_floats(result.reshape(POINTS, -1)[:, 0]))
+
+    slopes = record.derivatives
+    if record.kind == "rowwise":
+        lines = [drawn("f₀", record.function), drawn("∂f₀/∂x₀", slopes["jacobian"])]
+    else:
+        lines = [
+            drawn("ℓ", record.function),
+            drawn("∂ℓ", slopes["gradient"], wrt=first),
+            drawn("∂²ℓ", slopes["hessian_diagonal"], wrt=first),
+        ]
+    return ", ".join(described), lines
+
+
+def _moving(record: Operation, domain: Domain, x: Tensor) -> tuple[Tensor, str]:
+    if record.coupled is None:
+        return x, "x"
+    if domain.draw == "distribution":
+        return torch.stack([x, 1 - x], -1), "[x, 1 − x]"
+    return torch.stack([x, torch.ones_like(x), torch.zeros_like(x)], -1), "[x, 1, 0]"
+
+
+def _fixed(record: Operation, domain: Domain) -> tuple[Tensor, str]:
+    value = FIXED[domain.draw]
+    if domain.draw == "index":
+        return torch.tensor(0), "0"
+    if record.coupled is None:
+        return torch.tensor(value, dtype=torch.float64), f"{value:g}"
+    row = [value, 1 - value] if domain.draw == "distribution" else [value] * 3
+    return torch.tensor(row, dtype=torch.float64), f"[{', '.join(f'{v:g}' for v in row)}]"
+
+
+# --- the errors ----------------------------------------------------------------------------------
+
+COLUMNS = 400
+PER_COLUMN = 256
+LEAST, MOST = 1e-2, 1e10
+"""The errors that a chart tells apart, in ulp."""
+
+LARGEST = 0x7F7FFFFF
+"""The bits of the largest float32; those of its negative are these with the sign bit."""
+
+
+def line_of_float32() -> Tensor:
+    """Numbers from the least to the largest, COLUMNS × PER_COLUMN, evenly spread over the bits."""
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.linspace(-LARGEST, LARGEST, COLUMNS + 1, dtype=torch.float64)
+    within = torch.rand(COLUMNS, PER_COLUMN, generator=generator, dtype=torch.float64)
+    ordinal = (edges[:-1, None] + within * edges.diff()[:, None]).long().sort(-1).values
+    return ordinal.abs().int().view(torch.float32).copysign(ordinal)
+
+
+def error_lines(record: Operation, parameters: Mapping[str, Any]) -> dict[str, list[Series]]:
+    """The worst error of ours and of torch's in every column, by order.
+
+    Measured against the formula in float64, which is within a few thousandths of an ulp of float32.
+    """
+    x = line_of_float32().reshape(-1)
+    theirs = torch_jets(record, x, dict(parameters))
+    found = {}
+    for order, name in enumerate(ORDERS):
+        function = record.function if order == 0 else record.derivatives[name]
+        truth = to_floats(function(x.double(), **parameters))
+        balls = Balls(truth, np.zeros_like(truth))
+        lines = [Series("ours", *_worst(to_floats(function(x, **parameters)), balls))]
+        witness = theirs[order]
+        if witness is not None:
+            lines.append(Series("torch", *_worst(witness, balls)))
+        found[PRIMES[order]] = lines
+    return found
+
+
+def _worst(got: Floats, truth: Balls) -> tuple[Floats, Floats]:
+    """The centre of every column, from −1 to 1, and the logarithm of the worst error in it."""
+    worst = errors(got, truth, torch.float32).reshape(COLUMNS, PER_COLUMN).max(-1)
+    at = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1
+    return at, np.log10(np.clip(worst, LEAST, MOST))
+
+
+def float32_axis() -> Axis:
+    """The line of float32, on which equally many numbers lie in equal lengths."""
+    marks = {"−10²⁰": -1e20, "−1": -1.0, "−10⁻²⁰": -1e-20}
+    marks |= {"0": 0.0, "10⁻²⁰": 1e-20, "1": 1.0, "10²⁰": 1e20}
+    bits = torch.tensor(list(marks.values())).abs().view(torch.int32).double() / LARGEST
+    places = bits.copysign(torch.tensor(list(marks.values()))).tolist()
+    return Axis(-1.0, 1.0, list(zip(places, marks, strict=True)))
+
+
+def ulp_axis() -> Axis:
+    """Errors from a hundredth of an ulp to a number that is wrong altogether."""
+    ticks = {"½": 0.5, "10²": 1e2, "10⁴": 1e4, "10⁶": 1e6, "10⁸": 1e8, "∞": MOST}
+    low, high = float(np.log10(LEAST)), float(np.log10(MOST))
+    return Axis(low, high, [(float(np.log10(v)), text) for text, v in ticks.items()])
