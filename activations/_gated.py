@@ -12,7 +12,15 @@ from torch import Tensor
 
 from gradref import series, special
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import Exponential, near_0, parts, times_exp, two_product, two_sum
+from gradref.errorfree import (
+    Exponential,
+    exp,
+    near_0,
+    parts,
+    times_exp,
+    two_product,
+    two_sum,
+)
 from gradref.operation import Facts
 
 TINY = 2.0**-20
@@ -129,11 +137,11 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
         v, error = _argument(t)
-        gate = 1 / (1 + torch.exp(-v.abs()))
+        gate = 1 / (1 + exp(-v.abs()))
         value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
     else:
         tail = TAIL[t.dtype]
-        value = torch.where(x > tail, x * _cdf(t), _times_density(t * _mills(t), t))
+        value = torch.where(x > tail, x * _cdf(t), _times_gaussian(t * _tail(t), t))
     return near_0(x, 0.5 * x, x.square() * DENSITY_AT_0[0], value, TINY)
 
 
@@ -141,7 +149,7 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r""":math:`\Phi(x) + x\,\varphi(x)`; with tanh, v = 2u, :math:`\sigma(v)\,(1 + xv'\sigma(-v))`.
 
-    Left of −37, where Φ underflows, it is :math:`\varphi(x)\,(x + \Phi(x)/\varphi(x))`.
+    In the left tail, where Φ underflows, it is :math:`\varphi(x)\,(x + \Phi(x)/\varphi(x))`.
 
     >>> gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
     tensor([-3.5469e-08,  5.0000e-01,  1.0852e+00])
@@ -149,7 +157,7 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
     t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
         v, error = _argument(t)
-        e = torch.exp(-v.abs())
+        e = exp(-v.abs())
         slope, low = _even(t, 3)
         rise, rest = two_product(t, slope)  # x v'
         rest = torch.where(v > 0, 0.0, rest + t * low)
@@ -158,8 +166,8 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         below = torch.where(v > 0, 0.0, error) - lost / scale
         return times_exp(factor / scale, v.clamp(max=0), below)
     tail = TAIL[t.dtype]
-    density = _times_density(torch.where(t > tail, t, t + _mills(t)), t)
-    return torch.where(t > tail, _cdf(t) + density, density)
+    left = _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t)
+    return torch.where(t > tail, _cdf(t) + _times_density(t, t), left)
 
 
 @second_derivative(gelu)
@@ -173,7 +181,7 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
     t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
         v, error = _argument(t)
-        e = torch.exp(-v.abs())
+        e = exp(-v.abs())
         slope, low = _even(t, 3)
         square, rest = two_product(slope, slope)
         bend, error_of_bend = two_product(t.abs(), square)  # |x| v'²
@@ -186,7 +194,7 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
     return _times_density((2 - square) - error, t)
 
 
-TAIL = {torch.float64: -37.0, torch.float32: 0.0}
+TAIL = {torch.float64: -37.0, torch.float32: -special.CENTRE}
 """Left of it Φ is evaluated as a multiple of φ, which underflows later."""
 
 REACH = 50.0
@@ -209,32 +217,41 @@ with localcontext(prec=50):
 def _cdf(x: Tensor) -> Tensor:
     """Φ(x) = ½ erfc(−x/√2), with the rounding error of x/√2 put back to first order."""
     if x.dtype is not torch.float64:
-        return 1 - _times_density(_mills(x), x)
+        far = 1 - _times_gaussian(_tail(x), x)
+        return torch.where(x.abs() < special.CENTRE, special.cdf(x), far)
     z, error = two_product(x, -HALF_ROOT[0])
     error = error - x * HALF_ROOT[1]
     cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(pi)
     return cdf
 
 
-def _mills(x: Tensor) -> Tensor:
-    """Mills' ratio Φ(−|x|)/φ(x); in float64 for x ≤ TAIL, by its asymptotic series in 1/x²."""
+def _tail(x: Tensor) -> Tensor:
+    """Φ(−|x|)/exp(−x²/2) where x ≤ TAIL; in float64 by its asymptotic series in 1/x²."""
     if x.dtype is not torch.float64:
-        return special.mills(x.abs())
+        return special.upper_tail(x.abs())
     u = x.clamp(max=TAIL[x.dtype]).pow(-2)
     series = torch.ones_like(u)
     for odd in (13, 11, 9, 7, 5, 3, 1):
         series = 1 - odd * u * series
-    return -series / x
+    return -series / x * DENSITY_AT_0[0]
+
+
+def _times_gaussian(c: Tensor, x: Tensor, error: Tensor | float = 0.0) -> Tensor:
+    """c·exp(−x²/2 + error), with the rounding error of x² put back."""
+    if x.dtype is not torch.float64:
+        square, rest = special.square(x)
+        return times_exp(c, -0.5 * square, -0.5 * rest)
+    square, rest = two_product(x, x)
+    return times_exp(c, -0.5 * square, error - 0.5 * rest)
 
 
 def _times_density(c: Tensor, x: Tensor) -> Tensor:
-    """c·φ(x), with the rounding errors of x², of φ(0) and of c·φ(0) put back."""
-    square, error = two_product(x, x)
+    """c·φ(x), with the rounding errors of φ(0) and of c·φ(0) put back."""
     if x.dtype is not torch.float64:
-        return times_exp(c * DENSITY_AT_0[0], -0.5 * square, -0.5 * error)
+        return _times_gaussian(c * DENSITY_AT_0[0], x)
     scale, rest = two_product(c, DENSITY_AT_0[0])
     lost = torch.where(scale == 0, 0.0, rest / scale) + DENSITY_AT_0[1] / DENSITY_AT_0[0]
-    return times_exp(scale, -0.5 * square, lost - 0.5 * error)
+    return _times_gaussian(scale, x, lost)
 
 
 def _even(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:

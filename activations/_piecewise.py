@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from math import copysign, exp, inf, log1p, nan
+import math
+from math import copysign, inf, log1p, nan
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series, special
+from gradref import series
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import near_0, sticky_sum, times_exp, two_product
+from gradref.errorfree import exp, near_0, sticky_sum, tanh, times_exp, two_product
 from gradref.operation import (
     ANY_NUMBER,
     NON_NEGATIVE_NUMBER,
@@ -161,7 +162,7 @@ def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> elu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-0.6321,  0.0000,  2.0000])
     """
-    expm1 = special.tanh(0.5 * x) * (torch.exp(x) + 1)  # compiled for a CPU torch.expm1 cancels
+    expm1 = tanh(0.5 * x) * (exp(x) + 1)  # compiled for a CPU torch.expm1 cancels
     below = near_0(x, x, 0.5 * x.square(), expm1, 2.0**-40)  # αx can be a tie of bfloat16
     return torch.where(x > 0, x, alpha * below)
 
@@ -194,7 +195,7 @@ def _softplus_kinks(beta: float, threshold: float) -> dict[float, Kink]:
     """A threshold cuts off what softplus exceeds x by: f, f′ and f″ jump there."""
     if threshold == inf:
         return {}
-    at, e = threshold / beta, exp(-threshold)
+    at, e = threshold / beta, math.exp(-threshold)
     left = (at + log1p(e) / beta, 1 / (1 + e), beta * e / (1 + e) ** 2)
     return {at: Kink(left, (at, 1.0, 0.0), (*left[:2], 0.0))}
 
@@ -262,7 +263,7 @@ def softplus_second_derivative(x: Tensor, /, beta: float = 1.0, threshold: float
     tensor([2.0612e-09, 2.5000e-01, 1.0499e-01])
     """
     t, error = _exponent(x, beta)
-    e = torch.exp(t)
+    e = exp(t)
     smooth = times_exp(beta / (1 + e * (2 + e)), t, error)
     return torch.where(_excess(x, beta, threshold) >= 0, 0.0, smooth)
 

@@ -18,6 +18,7 @@ from gradref.declare import (
     rowwise,
     vjp,
 )
+from gradref.errorfree import exp
 
 _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
 
@@ -25,9 +26,9 @@ _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and 
 def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """x − max x, exp of it, and Σ exp(x − max x) without one of the largest elements."""
     shifted = x - x.amax(dim, keepdim=True)
-    e = torch.exp(shifted)
-    below = torch.where(shifted == 0, 0.0, e).sum(dim, keepdim=True)
-    ties = (shifted == 0).to(x.dtype).sum(dim, keepdim=True)
+    e = exp(shifted)
+    below = torch.where(e == 1, 0.0, e).sum(dim, keepdim=True)
+    ties = (e == 1).sum(dim, keepdim=True, dtype=torch.int32)
     return shifted, e, below + (ties - 1)
 
 
@@ -192,8 +193,8 @@ def log_softmax_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
     >>> log_softmax_jacobian_diagonal(torch.tensor([0.0, 40.0], dtype=torch.float64))
     tensor([1.0000e+00, 4.2484e-18], dtype=torch.float64)
     """
-    shifted, e, others = _row(x, dim)
-    return torch.where(shifted == 0, others, 1 + others - e) * (1 / (1 + others))
+    _, e, others = _row(x, dim)
+    return torch.where(e == 1, others, 1 + others - e) * (1 / (1 + others))
 
 
 @vjp(log_softmax)

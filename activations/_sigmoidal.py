@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series, special
+from gradref import errorfree, series
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.errorfree import Exponential, near_0
+from gradref.errorfree import Exponential, exp, near_0
 from gradref.operation import ANY_NUMBER, Facts, Kink
 
 
@@ -96,7 +96,7 @@ def sigmoid(x: Tensor, /) -> Tensor:
 
 def _both_sides(x: Tensor) -> tuple[Tensor, Tensor]:
     """σ(|x|) and σ(−|x|), from one exponential."""
-    e = torch.exp(-x.abs())
+    e = exp(-x.abs())
     upper = 1 / (1 + e)
     return upper, e * upper
 
@@ -123,7 +123,7 @@ def sigmoid_second_derivative(x: Tensor, /) -> Tensor:
     >>> sigmoid_second_derivative(torch.tensor([-1.0, 0.0, 17.0]))
     tensor([ 9.0858e-02, -0.0000e+00, -4.1399e-08])
     """
-    value = -sigmoid_derivative(x) * special.tanh(0.5 * x)
+    value = -sigmoid_derivative(x) * errorfree.tanh(0.5 * x)
     return near_0(x, -x / 8, x.pow(3) / 24, value, 2.0**-20)
 
 
@@ -162,7 +162,7 @@ def logsigmoid(x: Tensor, /) -> Tensor:
     >>> logsigmoid(torch.tensor([-200.0, 0.0, 20.0]))
     tensor([-2.0000e+02, -6.9315e-01, -2.0612e-09])
     """
-    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+    return x.clamp(max=0) - torch.log1p(exp(-x.abs()))
 
 
 @derivative(logsigmoid)
@@ -209,7 +209,7 @@ def tanh(x: Tensor, /) -> Tensor:
     >>> tanh(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.7616,  0.0000,  0.7616])
     """
-    return special.tanh(x)
+    return errorfree.tanh(x)
 
 
 @derivative(tanh)
@@ -233,7 +233,7 @@ def tanh_second_derivative(x: Tensor, /) -> Tensor:
     >>> tanh_second_derivative(torch.tensor([0.0, 1.0]))
     tensor([-0.0000, -0.6397])
     """
-    return -2 * special.tanh(x) * tanh_derivative(x)
+    return -2 * tanh(x) * tanh_derivative(x)
 
 
 @derivative_from_output(tanh)

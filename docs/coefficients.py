@@ -19,17 +19,28 @@ NODES = 400
 ROUNDS = 60
 
 
+def exp_rest(r: mpf) -> mpf:
+    """(exp(r) − 1 − r)/r²."""
+    return (mpmath.exp(r) - 1 - r) / r**2
+
+
 def tanh_ratio(u: mpf) -> mpf:
     """(tanh(x)/x − 1)/x² for x² = u."""
     x = mpmath.sqrt(u)
     return (mpmath.tanh(x) / x - 1) / u
 
 
-def mills_ratio(s: mpf) -> mpf:
-    """(z + MIDDLE)·Φ(−z)/φ(z) for s = (z − MIDDLE)/(z + MIDDLE)."""
+def cdf_ratio(u: mpf) -> mpf:
+    """(Φ(x) − ½)/x for x² = u."""
+    x = mpmath.sqrt(u)
+    return (mpmath.ncdf(x) - mpf("0.5")) / x
+
+
+def tail_ratio(s: mpf) -> mpf:
+    """(z + MIDDLE)·Φ(−z)·exp(z²/2) for s = (z − MIDDLE)/(z + MIDDLE)."""
     z = special.MIDDLE * (1 + s) / (1 - s)
-    mills = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) * mpmath.sqrt(mpmath.pi / 2)
-    return (z + special.MIDDLE) * mills
+    tail = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) / 2
+    return (z + special.MIDDLE) * tail
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,13 @@ class Fit:
         )
 
 
+START = (special.CENTRE - special.MIDDLE) / (special.CENTRE + special.MIDDLE)
 END = (special.FAR - special.MIDDLE) / (special.FAR + special.MIDDLE)
 FITS = {
+    "EXP": (Fit(exp_rest, -special.REDUCED, special.REDUCED, 5), special.EXP),
     "TANH": (Fit(tanh_ratio, 0.0, special.SMALL**2, 4), special.TANH),
-    "MILLS": (Fit(mills_ratio, -1.0, END, 10), special.MILLS),
+    "CDF": (Fit(cdf_ratio, 0.0, special.CENTRE**2, 6), special.CDF),
+    "UPPER_TAIL": (Fit(tail_ratio, START, END, 9), special.UPPER_TAIL),
 }
 
 

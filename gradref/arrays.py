@@ -205,8 +205,8 @@ not at all, being one number for the whole of it."""
 class Layout:
     """The input's shape and its coupled dimension, if any, seen as rows.
 
-    Canonical arrays have the leading shape ``(elements,)`` where nothing is coupled, else
-    ``(before, after)`` with the coupled dimension last.
+    Canonical arrays have the leading shape ``(elements,)`` where nothing is coupled, else that of
+    the rows, ``(before,)`` or ``(before, after)``, and the coupled dimension last.
     """
 
     shape: tuple[int, ...]
@@ -217,7 +217,8 @@ class Layout:
         """The leading shape of canonical arrays."""
         if self.axis is None:
             return (math.prod(self.shape),)
-        return math.prod(self.shape[: self.axis]), math.prod(self.shape[self.axis + 1 :])
+        before, after = math.prod(self.shape[: self.axis]), math.prod(self.shape[self.axis + 1 :])
+        return (before,) if after == 1 else (before, after)
 
     @property
     def classes(self) -> int:
@@ -239,17 +240,19 @@ class Layout:
         """``array`` with the leading shape first: a view wherever the strides allow one."""
         if extent in ("class", "whole"):
             return array
-        if extent == "element" and self.axis is not None:
+        if extent == "element" and len(self.lead) == 2:
             before, after = self.lead
             return array.reshape(before, self.classes, after).transpose(1, 2)
-        square = (self.classes, self.classes) if extent == "square" else ()
-        return array.reshape(*self.lead, *square)
+        inner = {"row": (), "element": (self.classes,), "square": (self.classes, self.classes)}
+        shape = (*self.lead, *(() if self.axis is None else inner[extent]))
+        return array if array.shape == shape else array.reshape(shape)
 
     def restore(self, canonical: Tensor, extent: Extent) -> Tensor:
         """The inverse of :meth:`canonical`."""
-        if extent == "element" and self.axis is not None:
+        if extent == "element" and len(self.lead) == 2:
             canonical = canonical.transpose(1, 2)
-        return canonical.reshape(self.shape_of(extent))
+        shape = self.shape_of(extent)
+        return canonical if canonical.shape == shape else canonical.reshape(shape)
 
     def blocks(self, extent: Extent) -> Iterator[tuple[slice, ...]]:
         """Slices of the leading shape, each about ``BLOCK`` elements of a result; none for all."""
@@ -259,8 +262,7 @@ class Layout:
             return
         budget = max(1, BLOCK // max(1, width))
         steps = [min(size, budget) for size in self.lead]
-        if self.axis is not None:
-            steps[0] = max(1, budget // max(1, steps[1]))
+        steps[0] = max(1, budget // max(1, math.prod(steps[1:])))
         starts = (range(0, size, max(1, step)) for size, step in zip(self.lead, steps, strict=True))
         for first in itertools.product(*starts):
             yield tuple(slice(at, at + step) for at, step in zip(first, steps, strict=True))
@@ -336,6 +338,7 @@ class _Evaluation(threading.local):
     """Whether formulas are evaluated in the native dtype; only :func:`native` changes it."""
 
     is_native = False
+    is_narrow = False
 
 
 _EVALUATION = _Evaluation()
@@ -346,12 +349,18 @@ def evaluated_in(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if _EVALUATION.is_native and dtype is not WIDE else WIDE
 
 
+def is_narrow() -> bool:
+    """Whether it is native and for 16 bits, for which float32 has digits to spare."""
+    return _EVALUATION.is_narrow
+
+
 @contextlib.contextmanager
-def native() -> Iterator[None]:
+def native(is_narrow: bool = False) -> Iterator[None]:
     """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
-    before = _EVALUATION.is_native
-    _EVALUATION.is_native = True
+    before = vars(_EVALUATION).copy()
+    _EVALUATION.is_native, _EVALUATION.is_narrow = True, is_narrow
     try:
         yield
     finally:
-        _EVALUATION.is_native = before
+        vars(_EVALUATION).clear()
+        vars(_EVALUATION).update(before)

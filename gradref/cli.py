@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,6 +142,9 @@ def certify(
     module: Annotated[
         str | None, typer.Option(help="Kernels to certify instead of ours, as for gradref check.")
     ] = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="Our fused kernels, in float32 arithmetic.")
+    ] = False,
     claim: ClaimOption = None,
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Where certificates and journals go.")
@@ -152,24 +156,48 @@ def certify(
     it stopped; under torchrun the processes share the inputs.
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
-    from gradref.report import certification
-    from gradref.sweep.run import sweeps
-
     if Dtype.float64 in (dtype or ()):
         raise typer.BadParameter("float64 has 2^64 inputs; gradref verify samples them")
     chosen = [d.value for d in dict.fromkeys(dtype or (Dtype.float32, *HALVES))]
     devices, _ = _devices(device)
     out.mkdir(parents=True, exist_ok=True)
+    options = _options(claim)
+    if module is not None and native:
+        raise typer.BadParameter("--native is ours: leave --module out")
     if module is not None:
-        raise typer.Exit(_certify_kernels(module, operation, chosen, devices, claim, out))
-    selected = [
-        sweep
-        for sweep in sweeps(_operations(operation), chosen, devices)
-        if order is None or sweep.order in order
-    ]
-    if not selected:
+        raise typer.Exit(_certify_kernels(module, operation, chosen, devices, order, options, out))
+    if native:
+        import torch
+
+        from gradref.sweep.native import native_sweeps
+
+        claims = {dtype: options.bound(getattr(torch, dtype)) for dtype in chosen}
+        selected = native_sweeps(_operations(operation), claims, devices)
+    else:
+        from gradref.sweep.run import sweeps
+
+        selected = sweeps(_operations(operation), chosen, devices)
+    raise typer.Exit(_certified(selected, order, out))
+
+
+def _certified(selected: Sequence[Any], orders: list[int] | None, out: Path) -> int:
+    """Run the sweeps of the chosen orders; the exit status."""
+    from gradref.report import certification
+
+    chosen = [sweep for sweep in selected if orders is None or sweep.order in orders]
+    if not chosen:
         raise typer.BadParameter("nothing elementwise among the operations")
-    raise typer.Exit(certification.run_all(selected, out))
+    return certification.run_all(chosen, out)
+
+
+def _options(claim: str | None) -> Any:
+    from gradref.check.options import Options
+    from gradref.check.run import ulp_of
+
+    try:
+        return Options(claim=None if claim is None else ulp_of(claim))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _certify_kernels(
@@ -177,20 +205,17 @@ def _certify_kernels(
     names: list[str] | None,
     dtypes: list[str],
     devices: list[str],
-    claim: str | None,
+    orders: list[int] | None,
+    options: Any,
     out: Path,
 ) -> int:
     """Certify somebody's elementwise kernels, which run in a process of their own."""
     from gradref.check.exhaustive import sweeps
     from gradref.check.judge import cases
     from gradref.check.load import load
-    from gradref.check.options import Options
-    from gradref.check.run import ulp_of
     from gradref.check.sandbox import Sandbox
-    from gradref.report import certification
 
     try:
-        options = Options(claim=None if claim is None else ulp_of(claim))
         kernels = [k for k in load(module) if not names or {k.name, k.operation} & set(names)]
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
@@ -201,9 +226,7 @@ def _certify_kernels(
             for kernel, case in cases(kernels, dtypes, device)
             for sweep in sweeps(kernel, case, runner, options)
         ]
-        if not selected:
-            raise typer.BadParameter("nothing elementwise among the kernels")
-        return certification.run_all(selected, out)
+        return _certified(selected, orders, out)
 
 
 @app.command()

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SPLIT = {torch.float64: 2.0**27 + 1, torch.float32: 2.0**12 + 1}
-"""What parts a number into two halves of its bits (Veltkamp)."""
+from gradref import special
 
-DEEP = {torch.float64: -600.0, torch.float32: -40.0}
+SPLIT = 2.0**27 + 1
+"""What parts a float64 into two halves of its bits (Veltkamp)."""
+
+DEEP = -600.0
 """Below it exp(t) is on its way to subnormal numbers, which have lost digits."""
 
 LIFT = 64.0
@@ -34,6 +36,8 @@ def parts(constant: tuple[float, float], like: Tensor) -> tuple[float, float]:
 def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     """a + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
     s = torch.as_tensor(a + b)
+    if s.dtype is torch.float32:
+        return _in_two(_wide(a) + b)
     bb = s - a
     return s, (a - (s - bb)) + (b - bb)
 
@@ -41,6 +45,8 @@ def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
 def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     """a·b as a rounded product and its exact error (Dekker 1971); 0 where that overflows."""
     p = torch.as_tensor(a * b)
+    if p.dtype is torch.float32:
+        return _in_two(_wide(a) * b)
     a, b = (torch.as_tensor(factor, dtype=p.dtype, device=p.device) for factor in (a, b))
     a_high, b_high = _high_half(a), _high_half(b)
     a_low, b_low = a - a_high, b - b_high
@@ -50,8 +56,23 @@ def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def _high_half(a: Tensor) -> Tensor:
-    c = SPLIT[a.dtype] * a
+    c = SPLIT * a
     return c - (c - a)
+
+
+def _wide(a: Tensor | float) -> Tensor:
+    return torch.as_tensor(a, dtype=torch.float64)
+
+
+def _in_two(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """A float64, in which products of float32 are exact and sums to 53 bits, as two float32.
+
+    Where a compiler rounds a product and a sum in one step, float32 alone could not tell what the
+    error is of.
+    """
+    high = wide.to(torch.float32)
+    low = (wide - high).to(torch.float32)
+    return high, torch.where(low.abs() < math.inf, low, 0.0)
 
 
 def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
@@ -79,40 +100,56 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
     return torch.where(x.abs() < within, sticky_sum(a, b), elsewhere)
 
 
+def exp(t: Tensor) -> Tensor:
+    """exp(t), in float32 so that it compiles to vector instructions."""
+    return torch.exp(t) if t.dtype is torch.float64 else special.exp(t)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh(x), in float32 so that it compiles to vector instructions."""
+    return torch.tanh(x) if x.dtype is torch.float64 else special.tanh(x)
+
+
 @dataclass(frozen=True)
 class Exponential:
-    """exp(t) as ``mantissa``·``scale``, of which no factor is subnormal where c·exp(t) is not.
+    """exp(t) = mantissa·scale·(1 + rest), where no factor is subnormal where c·exp(t) is not.
 
     Deep in the tail exp(t) has lost digits that c·exp(t) would still have; there the factors are
-    exp(t + LIFT) and exp(−LIFT).
+    exp(t + LIFT) and exp(−LIFT), in float32 powers of 2. The rest is what a tiny error of t makes,
+    in float32 all between two powers of 2; it is added where a product is rounded.
     """
 
     mantissa: Tensor
     scale: Tensor
+    rest: Tensor | None = None
 
     @classmethod
-    def of(cls, t: Tensor) -> Exponential:
-        """exp(t)."""
-        deep = t < DEEP[t.dtype]
+    def of(cls, t: Tensor, error: Tensor | None = None) -> Exponential:
+        """exp(t + error) for a tiny ``error``."""
+        if t.dtype is not torch.float64:
+            return cls(*special.exponential(t, error))
+        deep = t < DEEP
         mantissa = torch.exp(torch.where(deep, t + LIFT, t))
-        return cls(mantissa, torch.where(deep, math.exp(-LIFT), torch.ones_like(t)))
+        return cls(mantissa, torch.where(deep, math.exp(-LIFT), torch.ones_like(t)), error)
 
     @property
     def value(self) -> Tensor:
         """exp(t) itself."""
-        return self.mantissa * self.scale
+        if self.rest is None:
+            return self.mantissa * self.scale
+        return (self.mantissa + self.mantissa * self.rest) * self.scale
 
-    def times(self, c: Tensor | float, error: Tensor | None = None) -> Tensor:
-        """c·exp(t + error) for a tiny ``error``, without underflow before the last product."""
+    def times(self, c: Tensor | float) -> Tensor:
+        """c·exp(t), without underflow before the last product."""
+        if self.rest is None:
+            return self.mantissa * c * self.scale
         if self.mantissa.dtype is not torch.float64:
-            corrected = self.mantissa if error is None else self.mantissa * (1 + error)
-            return corrected * c * self.scale
-        product, rest = two_product(self.mantissa, c)
-        if error is None:
-            return product * self.scale
-        return (product + (rest + product * error)) * self.scale
+            product = self.mantissa * c  # a power of 2: nothing is lost
+            return (product + product * self.rest) * self.scale
+        product, lost = two_product(self.mantissa, c)
+        return (product + (lost + product * self.rest)) * self.scale
 
 
 def times_exp(c: Tensor | float, t: Tensor, error: Tensor | None = None) -> Tensor:
     """c·exp(t + error) for a tiny ``error``, without underflow before the last product."""
-    return Exponential.of(t).times(c, error)
+    return Exponential.of(t, error).times(c)

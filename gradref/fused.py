@@ -140,24 +140,29 @@ class Fused:
             None if b is None else places.index(id(b)) if id(b) in places else "other"
             for b in buffers
         )
-        key = forms, tuple(constants.items()), into
+        elements = next(iter(tensors.values())).numel()
+        key = forms, tuple(constants.items()), into, elements <= inductor.SMALL
         kernel = self._kernels.get(key)
+        settings = inductor.settings(elements, not self.precise)
         evaluate = functools.partial(self._evaluate, constants)
         if kernel is None:
             if not has_compiler(next(iter(tensors.values())).device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
                 return evaluate(tensors, buffers)
-            kernel, self._kernels[key] = inductor.fused(evaluate)
+            kernel, self._kernels[key] = inductor.fused(evaluate, settings)
         compiled, start = inductor.compilations(), time.perf_counter()
-        with contextlib.nullcontext() if self.precise else arrays.native():
+        is_narrow = all(t.itemsize < 4 for t in tensors.values() if t.is_floating_point())
+        with contextlib.nullcontext() if self.precise else arrays.native(is_narrow):
             try:
                 found = kernel(tensors, buffers)
             except inductor.CompilingError:
                 if not any(isinstance(place, int) for place in into):
                     raise
                 # Inductor (2.13) does not generate every loop over rows in place.
-                kernel = self._kernels[key] = _through_fresh_memory(inductor.fused(evaluate)[0])
+                kernel = self._kernels[key] = _through_fresh_memory(
+                    inductor.fused(evaluate, settings)[0]
+                )
                 found = kernel(tensors, buffers)
             except inductor.TracingError:
                 # What a formula refuses comes wrapped in words about tracing: meta tensors raise it

@@ -35,8 +35,22 @@ def compilations() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
+SMALL = 1 << 15
+"""Elements up to which two threads would take longer to meet than to compute."""
+
+
+def settings(elements: int, is_native: bool) -> dict[str, Any]:
+    """How inductor compiles a kernel: for one thread or all; a·b + c in one rounding, or in two.
+
+    In float64 in two, as the plain call, whose results it has.
+    """
+    threads = {"cpp.threads": 1} if elements <= SMALL else {}
+    contract = {"cpp.enable_floating_point_contract_flag": "fast"} if is_native else {}
+    return threads | contract
+
+
 def fused(
-    evaluate: Callable[..., Result],
+    evaluate: Callable[..., Result], settings: Mapping[str, Any]
 ) -> tuple[Callable[..., Result], Callable[..., Result]]:
     """``evaluate``, of a dict of tensors and a list of buffers, as one kernel for any lengths.
 
@@ -52,7 +66,7 @@ def fused(
     passes: dict[str, Any] = {"post_grad_custom_pre_pass": OnceEach()}
     if _SchedulerPass is not object:
         passes["_pre_fusion_custom_pass"] = LossLast()
-    kernel = torch.compile(apart, fullgraph=True, options=passes)
+    kernel = torch.compile(apart, fullgraph=True, options={**passes, **settings})
 
     def first(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
         views = {id(t): _of_any_length(t) for t in (*tensors.values(), *buffers) if t is not None}

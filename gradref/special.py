@@ -1,14 +1,41 @@
-"""Special functions that torch compiles to scalar calls, in float32 as polynomials.
+"""Exponential and special functions in float32, which formulas use where they are evaluated in it.
 
-The coefficients are those that ``docs/coefficients.py`` prints, with the errors it has measured.
+They compile to vector instructions, where torch's compile to calls. The coefficients are those that
+``docs/coefficients.py`` prints, with the errors it has measured. float64 never comes here.
+
+Beside 16 bits inductor takes what is made of bits one by one, so that torch's exponential is faster
+there, and its digits in a tail are enough.
 """
 
 from __future__ import annotations
 
+from math import log
+
 import torch
 from torch import Tensor
 
-from gradref.errorfree import Exponential
+from gradref.arrays import is_narrow
+
+EXP = (
+    0.00019859099120367318,
+    0.0013937130570411682,
+    0.008333365432918072,
+    0.041666433215141296,
+    0.1666666716337204,
+    0.5,
+)
+"""(exp(r) − 1 − r)/r² as a polynomial for abs(r) ≤ REDUCED, highest power first."""
+
+REDUCED = 0.36
+"""A little more than ½ log 2, for what is added to a reduced argument."""
+
+LOG_2 = (0.693359375, log(2) - 0.693359375)
+"""log 2 as a number of 10 bits, whose multiples are exact, and the rest."""
+
+FURTHEST = 170.0
+"""Further out exp is 0 or inf, and its exponent would not be the sum of two."""
+
+HALF_OF_ITS_BITS = -(1 << 12)
 
 SMALL = 0.5
 """Up to it tanh is a polynomial: further out nothing cancels."""
@@ -22,37 +49,86 @@ TANH = (
 )
 """(tanh(x)/x − 1)/x² as a polynomial in x² for abs(x) ≤ SMALL, highest power first."""
 
-MIDDLE, FAR = 2.0, 15.0
-MILLS = (
-    -0.0001984673144761473,
-    6.68595966999419e-05,
-    0.0018218151526525617,
-    0.0022290206979960203,
-    -0.004740532953292131,
-    -0.01692889630794525,
-    -0.001211299910210073,
-    0.09204819053411484,
-    0.0721869021654129,
-    -0.8307080864906311,
-    1.6854768991470337,
+CENTRE = 1.0
+"""Up to it the normal distribution is ½ and a polynomial, further out a share of its density."""
+
+CDF = (
+    5.368464712773857e-07,
+    -9.273141586163547e-06,
+    0.00011531932250363752,
+    -0.0011872879695147276,
+    0.009973550215363503,
+    -0.06649038195610046,
+    0.3989422917366028,
 )
-"""(z + MIDDLE) times Mills' ratio as a polynomial in s = (z − MIDDLE)/(z + MIDDLE), 0 ≤ z ≤ FAR."""
+"""(Φ(x) − ½)/x as a polynomial in x² for abs(x) ≤ CENTRE, highest power first."""
+
+MIDDLE, FAR = 1.5, 15.0
+UPPER_TAIL = (
+    0.002279432723298669,
+    -0.003338712500408292,
+    -0.0017485631396993995,
+    -0.00244453689083457,
+    0.0039022990968078375,
+    0.017649773508310318,
+    0.01789945736527443,
+    -0.057495713233947754,
+    -0.19509953260421753,
+    0.6173419952392578,
+)
+"""(z + MIDDLE)·Φ(−z)·exp(z²/2) as a polynomial in s = (z − MIDDLE)/(z + MIDDLE), highest power
+first, for CENTRE ≤ z ≤ FAR."""
+
+
+def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """a, b and c of exp(t + error) = a·b·(1 + c) for a small ``error``: a and b are powers of 2."""
+    if is_narrow():
+        return torch.exp(t), torch.ones_like(t), torch.zeros_like(t)
+    t = t.clamp(-FURTHEST, FURTHEST)
+    n = torch.round(t * (1 / log(2)))
+    r = (t - n * LOG_2[0]) - n * LOG_2[1]
+    if error is not None:
+        r = r + error
+    k = n.to(torch.int32)
+    half = k >> 1
+    return _power_of_2(half), _power_of_2(k - half), r + r.square() * _polynomial(EXP, r)
+
+
+def _power_of_2(k: Tensor) -> Tensor:
+    return ((k + 127) << 23).view(torch.float32)
+
+
+def exp(t: Tensor) -> Tensor:
+    """exp(t)."""
+    if is_narrow():
+        return torch.exp(t)
+    a, b, c = exponential(t)
+    return (1 + c) * a * b
+
+
+def square(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x² as the exact square of its upper 12 bits, and the rest."""
+    upper = (x.view(torch.int32) & HALF_OF_ITS_BITS).view(torch.float32)
+    return upper.square(), (x - upper) * (x + upper)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent; in float32 from one exponential, which tanh′ shares."""
-    if x.dtype is torch.float64:
-        return torch.tanh(x)
-    e = Exponential.of(-2 * x.abs()).value
+    """Hyperbolic tangent from one exponential, which tanh′ shares."""
+    e = exp(-2 * x.abs())
     far = (1 - e) * (1 / (1 + e))
     near = x + x * (x.square() * _polynomial(TANH, x.square()))
     return torch.where(x.abs() < SMALL, near, torch.where(x < 0, -far, far))
 
 
-def mills(z: Tensor) -> Tensor:
-    """Mills' ratio Φ(−z)/φ(z) for z ≥ 0, in float32."""
-    w = 1 / (z + MIDDLE)
-    return w * _polynomial(MILLS, (z - MIDDLE) * w)
+def upper_tail(z: Tensor) -> Tensor:
+    """Φ(−z)·exp(z²/2) for z ≥ CENTRE, Mills' ratio times φ(0)."""
+    shifted = z + MIDDLE
+    return _polynomial(UPPER_TAIL, (z - MIDDLE) / shifted) / shifted
+
+
+def cdf(x: Tensor) -> Tensor:
+    """Φ(x) for abs(x) ≤ CENTRE."""
+    return 0.5 + x * _polynomial(CDF, x.square())
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:

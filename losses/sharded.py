@@ -304,7 +304,7 @@ class _Rows:
             if smoothing:
                 found += _spread(x, found[0], self._weight_here(x).masked_fill(is_target, 0))
             told[block] = torch.stack(found, dim=-1)
-        return told.view(*self.target.shape, -1)
+        return told.view(*self.target.shape, told.shape[-1])
 
     def _is_target(self, target: Tensor) -> Tensor:
         """Which of the classes here is the target of its row."""

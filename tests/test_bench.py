@@ -12,7 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gradref.bench.contest import Ratio, contest, ratios
+from gradref.bench.contest import CLEAR_REFS, Ratio, contest, peak_bytes, ratios
+from gradref.bench.peers import TEXTBOOK, peers
 from gradref.bench.run import append, read, run
 from gradref.bench.subjects import BOUND, OURS, PLAIN, Subject, WrongResultError, subjects
 from gradref.cli import app
@@ -48,6 +49,27 @@ def test_who_takes_longer_has_the_larger_ratio() -> None:
     assert timed != sorted(timed)
 
 
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process has used")
+def test_the_memory_of_a_call_is_its_peak() -> None:
+    megabytes = 64
+    buffer = torch.ones(megabytes << 18)
+    taken = peak_bytes(lambda: buffer + (buffer + 1), "cpu")
+    assert taken is not None
+    assert 1.9 < taken / buffer.nbytes < 2.2, "the result, and what it was made of"
+    assert peak_bytes(lambda: buffer.mul_(1), "cpu") in range(1 << 21)
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_the_textbook_agrees(name: str) -> None:
+    one = subject(name)
+    found = dict(peers(one))
+    assert ("textbook, NumPy" in found) is (name != "gelu")
+    exact = [torch.as_tensor(result).double() for result in one.contenders()[PLAIN]()]
+    for run_peer in found.values():
+        for got, want in zip(run_peer(), exact, strict=True):
+            torch.testing.assert_close(torch.as_tensor(got).double(), want, rtol=1e-4, atol=1e-6)
+
+
 def test_what_disagrees_is_not_timed() -> None:
     wrong = subject("silu")
     wrong.check()
@@ -78,6 +100,8 @@ def test_results_are_appended_and_read_again(tmp_path: Path) -> None:
     assert second.dtype == "bfloat16"
     assert about["torch"] == torch.__version__
     assert about["threads"] == torch.get_num_threads()
+    assert about["huge pages"] is False
+    assert set(result.peak_bytes) == set(result.seconds)
 
 
 def test_the_command_prints_a_table(tmp_path: Path) -> None:

@@ -178,8 +178,11 @@ def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused) -> None:
 
 
 def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fused) -> None:
-    sigmoid(torch.randn(100))
-    cross_entropy(*logits())
+    """But for the first small and the first large one: a small one has no use for two threads."""
+    for size in (100, inductor.SMALL + 1):
+        sigmoid(torch.randn(size))
+    for rows in (4, 400):
+        cross_entropy(*logits(rows, 100))
     before, seconds = inductor.compilations(), sigmoid.compile_seconds
     assert seconds > 0
     for size in (2, 3, 64, 1000, 65_537):

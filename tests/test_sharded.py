@@ -162,3 +162,13 @@ def test_refuses_what_torch_differentiates() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     with pytest.raises(ValueError, match="a tensor that torch differentiates"):
         sharded.cross_entropy_and_gradient(logits, torch.zeros(2, dtype=torch.int64))
+
+
+def test_no_rows_are_no_rows() -> None:
+    logits, target = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, dtype=torch.int64)
+    assert sharded.cross_entropy(logits, target).isnan()
+    loss = sharded.cross_entropy(logits, target, reduction="sum", label_smoothing=0.1)
+    assert loss == 0
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.shape == (0, 5)

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,6 +59,30 @@ def ratios(times: Mapping[str, list[float]], of: str) -> dict[str, Ratio]:
     """How many times the time of ``of`` every contender takes."""
     base = np.array(times[of])
     return {name: Ratio.of(np.array(t) / base) for name, t in times.items()}
+
+
+def peak_bytes(run: Callable[[], object], device: str) -> int | None:
+    """The memory that a call takes at its peak, results included; None where nobody counts it."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    if not CLEAR_REFS.exists():
+        return None
+    CLEAR_REFS.write_text("5")  # the peak is what there is now
+    before = _kilobytes("VmRSS")
+    run()
+    return 1024 * max(0, _kilobytes("VmHWM") - before)
+
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def _kilobytes(name: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])
 
 
 def _repeats(run: Callable[[], object], device: str) -> int:

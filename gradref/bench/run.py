@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradref.bench.contest import Ratio, contest, ratios
+from gradref.bench.contest import Ratio, contest, peak_bytes, ratios
 from gradref.bench.subjects import OURS, Subject
 from gradref.measure.environment import environment
 
@@ -34,6 +35,7 @@ class Result:
     seconds: dict[str, list[float]]
     compile_seconds: float
     traffic: int
+    peak_bytes: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def ratios(self) -> dict[str, Ratio]:
@@ -49,7 +51,8 @@ class Result:
 def run(subject: Subject, rounds: int = ROUNDS) -> Result:
     """The contest of one subject, after everybody has agreed on the result."""
     subject.check()
-    seconds = contest(subject.contenders(), rounds, subject.device, subject.seed)
+    contenders = subject.contenders()
+    seconds = contest(contenders, rounds, subject.device, subject.seed)
     return Result(
         subject.record.name,
         subject.kernel.results,
@@ -59,6 +62,7 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
         seconds,
         subject.kernel.compile_seconds,
         subject.traffic,
+        {name: peak_bytes(call, subject.device) for name, call in contenders.items()},
     )
 
 
@@ -73,7 +77,8 @@ def run_all(
 
 def append(results: Iterable[Result], path: Path) -> None:
     """Add results to a file, with the machine they are of."""
-    about = {**environment(), "threads": torch.get_num_threads()}
+    huge = os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"
+    about = {**environment(), "threads": torch.get_num_threads(), "huge pages": huge}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     with path.open("a") as file:
         for result in results:
@@ -83,11 +88,11 @@ def append(results: Iterable[Result], path: Path) -> None:
 def latest(
     entries: Iterable[tuple[dict[str, Any], Result]],
 ) -> list[tuple[dict[str, Any], Result]]:
-    """The last result of everything that was measured, by operation, dtype and size."""
+    """The last result of everything that was measured, by operation, dtype, size and setting."""
     found: dict[tuple[Any, ...], tuple[dict[str, Any], Result]] = {}
     for about, result in entries:
-        key = (result.operation, result.dtype, result.device, result.shape, about["threads"])
-        found[key] = about, result
+        key = (result.operation, result.dtype, result.device, result.shape)
+        found[*key, about["threads"], about["huge pages"]] = about, result
     return sorted(found.values(), key=lambda e: (e[1].operation, e[1].dtype, e[1].traffic))
 
 
@@ -96,7 +101,7 @@ def read(path: Path) -> list[tuple[dict[str, Any], Result]]:
     found = []
     for line in path.read_text().splitlines():
         entry = json.loads(line)
-        about = {"when": entry.pop("when"), **entry.pop("environment")}
+        about = {"when": entry.pop("when"), "huge pages": False, **entry.pop("environment")}
         entry |= {name: tuple(entry[name]) for name in ("results", "shape")}
         found.append((about, Result(**entry)))
     return found

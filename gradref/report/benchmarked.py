@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gradref.bench.run import Result, append, run_all
-from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, Subject
+from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN, Subject
 from gradref.report.terminal import progress
 
+STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND)
 HEADER = ("shape", EAGER, "compiled", "fused", "plain", "bound", "GB/s")
 
 
@@ -48,6 +49,16 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
+def _show_others(console: Console, result: Result) -> None:
+    """Who else has it, and the memory that is taken, of the last size in a table."""
+    others = [f"{n} {r.median:.2f}" for n, r in result.ratios.items() if n not in STANDARD]
+    if others:
+        console.print(f"  others: {', '.join(others)}", highlight=False, style="dim")
+    taken = [f"{name} {size / 1e6:.1f}" for name, size in result.peak_bytes.items() if size]
+    if taken:
+        console.print(f"  extra MB: {', '.join(taken)}", highlight=False, style="dim")
+
+
 def show(console: Console, results: Sequence[Result], out: Path | None) -> None:
     """A table for every operation, and where the raw results went."""
     console.print(
@@ -56,12 +67,14 @@ def show(console: Console, results: Sequence[Result], out: Path | None) -> None:
         " autograd, fused into fresh memory, the plain calls. bound: the time of a kernel with the"
         " same reads and writes, as a share of ours."
     )
-    for (name, dtype), group in itertools.groupby(results, lambda r: (r.operation, r.dtype)):
+    for (name, dtype), found in itertools.groupby(results, lambda r: (r.operation, r.dtype)):
+        group = list(found)
         table = Table(*HEADER, box=None, pad_edge=False)
         for result in group:
             table.add_row(*cells(result))
         console.print(f"\n[bold]{name}[/] {dtype}", highlight=False)
         console.print(table)
+        _show_others(console, group[-1])
     if out is not None:
         append(results, out)
         console.print(f"\n{len(results)} results appended to {out}")
