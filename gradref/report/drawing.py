@@ -69,8 +69,10 @@ class Series:
     dots: Sequence[tuple[float, float]] = ()
 
 
-def chart(series: Sequence[Series], x: Axis, y: Axis, title: str, alone: bool = False) -> Markup:
-    """The lines over a grid, and in words what they are."""
+def chart(
+    series: Sequence[Series], x: Axis, y: Axis, heading: str, title: str, alone: bool = False
+) -> Markup:
+    """The lines over a grid with a heading; ``title`` is read aloud."""
     parts = [f"<title>{escape(title)}</title>"]
     if alone:
         parts.append(f"<style>{COLOURS}{STYLE}</style>")
@@ -90,6 +92,8 @@ def chart(series: Sequence[Series], x: Axis, y: Axis, title: str, alone: bool = 
             parts.append(f'<circle class="series-{i}" cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>')
     names = [f'<tspan class="series-{i}">— {line.name}</tspan>' for i, line in enumerate(series)]
     parts.append(f'<text x="{LEFT}" y="16">{"  ".join(names)}</text>')
+    right = WIDTH - RIGHT
+    parts.append(f'<text x="{right}" y="16" text-anchor="end">{escape(heading)}</text>')
     space = 'xmlns="http://www.w3.org/2000/svg" ' if alone else ""
     head = f'<svg {space}class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
     return Markup(head + "".join(parts) + "</svg>")  # every name in it is escaped

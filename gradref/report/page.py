@@ -134,7 +134,7 @@ class Card:
             caption = f"{label}: {names}" + (f" for {along}" if along else "")
             x = Axis.around(np.array([series[0].x.min(), series[0].x.max()]))
             y = Axis.around(np.concatenate([line.y for line in series]))
-            yield Figure(caption, chart(series, x, y, caption, alone))
+            yield Figure(caption, chart(series, x, y, label, caption, alone))
 
     def errors(self, alone: bool = False) -> Iterator[Figure]:
         """The errors of ours and torch's over all of float32."""
@@ -142,7 +142,8 @@ class Card:
             parameters = {**self.record.parameters, **case}
             for order, series in error_lines(self.record, parameters).items():
                 caption = f"{_call(self.name, case)}: {order} in float32, worst error in ulp"
-                drawing = chart(series, float32_axis(), ulp_axis(), caption, alone)
+                axes = float32_axis(), ulp_axis()
+                drawing = chart(series, *axes, f"{order}: error in ulp", caption, alone)
                 yield Figure(caption, drawing)
 
     @property
