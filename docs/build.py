@@ -19,6 +19,7 @@ from typing import Any
 
 from gradref.measure.elementwise import ORDERS
 from gradref.operation import Operation, operations
+from gradref.report.text import called
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import GENERAL, NEAR_ZERO
 
@@ -55,9 +56,7 @@ def conventions() -> str:
 def settings(record: Operation) -> list[tuple[str, dict[str, Any]]]:
     result = []
     for case in record.cases:
-        given = ", ".join(f"{name}={value!r}" for name, value in case.items())
-        label = f"{record.name}({given})" if given else record.name
-        result.append((label, {**record.parameters, **case}))
+        result.append((called(record.name, case), {**record.parameters, **case}))
     return result
 
 
@@ -130,14 +129,14 @@ def native() -> list[str]:
     wrong = max((c.total.worst for c in halves), default=0.0)
     rows = [
         [
-            f"`{c.operation}`" if not c.parameters else f"`{c.operation}({_given(c)})`",
+            f"`{called(c.operation, c.parameters)}`",
             c.quantity.replace("_", " "),
             f"{c.total.worst:.4g}",
             c.worst_inputs.get(max(c.regions, key=lambda n: c.regions[n].tally.worst), ""),
             f"{c.total.incorrectly_rounded / c.total.inputs:.1%}",
             "pass" if c.passed else "**fail**",
         ]
-        for c in sorted(full, key=lambda c: (c.operation, _given(c), ORDERS.index(c.quantity)))
+        for c in in_order(full)
     ]
     header = ["function", "order", "worst ulp", "at", "not nearest", "within 4 ulp"]
     return [
@@ -148,8 +147,10 @@ def native() -> list[str]:
     ]
 
 
-def _given(certificate: Certificate) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in certificate.parameters.items())
+def in_order(certificates: list[Certificate]) -> list[Certificate]:
+    return sorted(
+        certificates, key=lambda c: (c.operation, str(c.parameters), ORDERS.index(c.quantity))
+    )
 
 
 def accuracy() -> str:
@@ -157,8 +158,8 @@ def accuracy() -> str:
     full = [c for c in certificates if c.dtype == "float32"]
     halves = [c for c in certificates if c.dtype != "float32"]
     rows = []
-    for c in sorted(full, key=lambda c: (c.operation, str(c.parameters), ORDERS.index(c.quantity))):
-        name = f"`{c.operation}({_given(c)})`" if c.parameters else f"`{c.operation}`"
+    for c in in_order(full):
+        name = f"`{called(c.operation, c.parameters)}`"
         total = c.total
         near = c.regions.get(NEAR_ZERO)
         rows.append(

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradref.bench.contest import Ratio
 from gradref.bench.run import Result, latest, read
-from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
+from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN, STANDARD
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -32,7 +32,6 @@ share of the bound."""
 
 GROWTH = ("sigmoid", "mse_loss")
 LARGE = 16_000_000
-STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND)
 
 Entry = tuple[dict[str, Any], Result]
 

@@ -357,10 +357,9 @@ def is_narrow() -> bool:
 @contextlib.contextmanager
 def native(is_narrow: bool = False) -> Iterator[None]:
     """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
-    before = vars(_EVALUATION).copy()
+    before = _EVALUATION.is_native, _EVALUATION.is_narrow
     _EVALUATION.is_native, _EVALUATION.is_narrow = True, is_narrow
     try:
         yield
     finally:
-        vars(_EVALUATION).clear()
-        vars(_EVALUATION).update(before)
+        _EVALUATION.is_native, _EVALUATION.is_narrow = before

@@ -228,13 +228,12 @@ class _Options:
     reduction: Reduction
     label_smoothing: float
 
-    def check(self, input: Tensor, target: Any, num_classes: int) -> None:
+    def check(self, input: Tensor, target: Any, rows: tuple[int, ...], num_classes: int) -> None:
         """Refuse what does not fit, before anything is sent."""
         if not input.is_floating_point():
             reject("input", describe(input), "logits", TypeError)
         if not isinstance(target, Tensor) or target.is_floating_point():
             reject("target", describe(target), "a tensor of class indices", TypeError)
-        rows = Layout(tuple(input.shape), min(1, input.dim() - 1)).shape_of("row")
         if tuple(target.shape) != rows:
             reject("target", f"shape {tuple(target.shape)}", f"shape {rows}: nothing is broadcast")
         if self.weight is not None and tuple(self.weight.shape) != (num_classes,):
@@ -268,19 +267,21 @@ class _Rows:
     """The rows of one call, after the ranks have told each other about them, in float64.
 
     ``odds`` is z, ``total`` is log Σ exp(x) over all classes, and ``spread``, for label smoothing,
-    Σ w (total − x) over all but the target; ``mass`` is the target's weight, 0 if it is ignored.
+    Σ w (total − x) over all but the target; ``mass`` is the target's weight, 0 if it is ignored;
+    ``here`` are the classes of this rank.
     """
 
     def __init__(self, input: Tensor, target: Tensor, shard: _Shard, options: _Options) -> None:
-        options.check(input, target, shard.num_classes)
-        self.dtype, self.target, self.shard, self.options = input.dtype, target, shard, options
         self.layout = Layout(tuple(input.shape), min(1, input.dim() - 1))
+        options.check(input, target, self.layout.shape_of("row"), shard.num_classes)
+        self.dtype, self.target, self.shard, self.options = input.dtype, target, shard, options
+        self.here = slice(shard.first, shard.first + self.layout.classes)
         weight = input.new_ones(shard.num_classes, dtype=arrays.WIDE)
         self.weight = weight if options.weight is None else options.weight.to(arrays.WIDE)
         self.is_ignored = target == options.ignore_index
         known = target.clamp(0, shard.num_classes - 1)
         self.mass = self.weight[known].masked_fill(self.is_ignored, 0)
-        m, s, x_t, *spread = shard.all_gather(self._described(input)).to(arrays.WIDE).unbind(-1)
+        m, s, x_t, *spread = shard.all_gather(self._statistics(input)).to(arrays.WIDE).unbind(-1)
         highest = _finite(m.amax(0))
         others = highest + torch.log((s * torch.exp(m - highest)).sum(0))
         logit = functools.reduce(torch.fmax, x_t.unbind())  # fmax passes over a NaN
@@ -291,7 +292,7 @@ class _Rows:
             mass, distance = spread
             self.spread = (mass * (self.total - _finite(m)) + distance).sum(0)
 
-    def _described(self, input: Tensor) -> Tensor:
+    def _statistics(self, input: Tensor) -> Tensor:
         """What this rank tells the others: 3 numbers a row, or 5."""
         layout, smoothing = self.layout, self.options.label_smoothing
         logits = layout.canonical(input, "element")
@@ -308,13 +309,12 @@ class _Rows:
 
     def _is_target(self, target: Tensor) -> Tensor:
         """Which of the classes here is the target of its row."""
-        first, last = self.shard.first, self.shard.first + self.layout.classes
-        return target.unsqueeze(-1) == torch.arange(first, last, device=target.device)
+        classes = torch.arange(self.here.start, self.here.stop, device=target.device)
+        return target.unsqueeze(-1) == classes
 
     def _weight_here(self, like: Tensor) -> Tensor:
         """The weights of the classes here, for every row."""
-        first, last = self.shard.first, self.shard.first + self.layout.classes
-        return self.weight[first:last].expand_as(like)
+        return self.weight[self.here].expand_as(like)
 
     def loss(self) -> Tensor:
         """(1 − ε) w softplus(z) + ε/C Σ w (total − x), summed as the reduction says."""

@@ -18,6 +18,7 @@ from gradref.operation import Draw, Operation
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
+STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND)
 
 CLASSES = 32_000
 """The length of a row, where the size allows it."""

@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gradref.bench.run import Result, append, run_all
-from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN, Subject
+from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, STANDARD, Subject
 from gradref.report.terminal import progress
 
-STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND)
 HEADER = ("shape", EAGER, "compiled", "fused", "plain", "bound", "GB/s")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -129,7 +129,7 @@ class Card:
         """The function with its derivatives, for every setting."""
         for case in self.settings:
             along, series = curves(self.record, {**self.record.parameters, **case})
-            label = _call(self.name, case)
+            label = text.called(self.name, case)
             names = ", ".join(line.name for line in series)
             caption = f"{label}: {names}" + (f" for {along}" if along else "")
             x = Axis.around(np.array([series[0].x.min(), series[0].x.max()]))
@@ -141,7 +141,7 @@ class Card:
         for case in self.settings if self.record.facts is not None else ():
             parameters = {**self.record.parameters, **case}
             for order, series in error_lines(self.record, parameters).items():
-                caption = f"{_call(self.name, case)}: {order} in float32, worst error in ulp"
+                caption = f"{text.called(self.name, case)}: {order} in float32, worst error in ulp"
                 axes = float32_axis(), ulp_axis()
                 drawing = chart(series, *axes, f"{order}: error in ulp", caption, alone)
                 yield Figure(caption, drawing)
@@ -199,11 +199,6 @@ NAMES = {
     OURS: "gradref.fuse",
     BOUND: "reads and writes alone",
 }
-
-
-def _call(name: str, case: Mapping[str, Any]) -> str:
-    given = ", ".join(f"{n}={v!r}" for n, v in case.items())
-    return f"{name}({given})" if given else name
 
 
 _HEX = re.compile(r" \(-?0x[^)]*\)")
