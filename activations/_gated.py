@@ -17,6 +17,7 @@ from gradref.errorfree import (
     exp,
     near_0,
     parts,
+    some,
     times_exp,
     two_product,
     two_sum,
@@ -140,8 +141,9 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
         gate = 1 / (1 + exp(-v.abs()))
         value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
     else:
-        tail = TAIL[t.dtype]
-        value = torch.where(x > tail, x * _cdf(t), _times_gaussian(t * _tail(t), t))
+        left, value = ~(x > TAIL[t.dtype]), x * _cdf(t)
+        if some(left):
+            value = torch.where(left, _times_gaussian(t * _tail(t), t), value)
     return near_0(x, 0.5 * x, x.square() * DENSITY_AT_0[0], value, TINY)
 
 
@@ -165,9 +167,10 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         scale, lost = two_sum(e, 1.0)
         below = torch.where(v > 0, 0.0, error) - lost / scale
         return times_exp(factor / scale, v.clamp(max=0), below)
-    tail = TAIL[t.dtype]
-    left = _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t)
-    return torch.where(t > tail, _cdf(t) + _times_density(t, t), left)
+    left, slope = ~(t > TAIL[t.dtype]), _cdf(t) + _times_density(t, t)
+    if not some(left):
+        return slope
+    return torch.where(left, _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t), slope)
 
 
 @second_derivative(gelu)

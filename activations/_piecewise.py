@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from math import copysign, inf, log1p, nan
+from math import copysign, inf, nan
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,17 @@ from torch import Tensor
 
 from gradref import series
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import exp, near_0, sticky_sum, tanh, times_exp, two_product
+from gradref.errorfree import (
+    Exponential,
+    exp,
+    log1p,
+    near_0,
+    some,
+    sticky_sum,
+    tanh,
+    times_exp,
+    two_product,
+)
 from gradref.operation import (
     ANY_NUMBER,
     NON_NEGATIVE_NUMBER,
@@ -196,7 +206,7 @@ def _softplus_kinks(beta: float, threshold: float) -> dict[float, Kink]:
     if threshold == inf:
         return {}
     at, e = threshold / beta, math.exp(-threshold)
-    left = (at + log1p(e) / beta, 1 / (1 + e), beta * e / (1 + e) ** 2)
+    left = (at + math.log1p(e) / beta, 1 / (1 + e), beta * e / (1 + e) ** 2)
     return {at: Kink(left, (at, 1.0, 0.0), (*left[:2], 0.0))}
 
 
@@ -236,8 +246,10 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
     """
     t, error = _exponent(x, beta)
-    excess = torch.log1p(times_exp(1.0, t, error)) / beta
-    excess = torch.where(t < -600, times_exp(1 / beta, t, error), excess)  # before e underflows
+    e = Exponential.of(t, error)
+    excess, tiny = log1p(e.value) / beta, t < -600  # where e is about to underflow
+    if some(tiny):
+        excess = torch.where(tiny, e.times(1 / beta), excess)
     smooth = x.clamp(min=0) + excess
     return torch.where(_excess(x, beta, threshold) > 0, x, smooth)
 
@@ -249,8 +261,7 @@ def softplus_derivative(x: Tensor, /, beta: float = 1.0, threshold: float = inf)
     >>> softplus_derivative(torch.tensor([-20.0, 0.0, 2.0]))
     tensor([2.0612e-09, 5.0000e-01, 8.8080e-01])
     """
-    t, error = _exponent(x, beta)
-    e = times_exp(1.0, t, error)
+    e = Exponential.of(*_exponent(x, beta)).value
     rise = torch.where(x > 0, 1.0, e) / (1 + e)
     return torch.where(_excess(x, beta, threshold) > 0, 1.0, rise)
 
@@ -270,12 +281,16 @@ def softplus_second_derivative(x: Tensor, /, beta: float = 1.0, threshold: float
 
 def _excess(x: Tensor, beta: float, threshold: float) -> Tensor:
     """A number with the sign of βx − threshold, before βx is rounded."""
+    if threshold == inf:
+        return torch.full_like(x, -inf)
     product, error = two_product(x, beta)
     return torch.where(product == threshold, error, product - threshold)
 
 
-def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """t = −|βx| and its rounding error, which is a relative error of exp(t)."""
+def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
+    """t = −|βx| and its rounding error, if any, which is a relative error of exp(t)."""
+    if beta == 1:
+        return -x.abs(), None
     product, error = two_product(x, beta)
     lost = torch.where(product.abs() < 1000, -error * product.sign(), 0.0)
     return -product.abs(), lost

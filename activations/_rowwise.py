@@ -18,7 +18,7 @@ from gradref.declare import (
     rowwise,
     vjp,
 )
-from gradref.errorfree import exp
+from gradref.errorfree import exp, log1p
 
 _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
 
@@ -27,8 +27,8 @@ def _row(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """x − max x, exp of it, and Σ exp(x − max x) without one of the largest elements."""
     shifted = x - x.amax(dim, keepdim=True)
     e = exp(shifted)
-    below = torch.where(e == 1, 0.0, e).sum(dim, keepdim=True)
-    ties = (e == 1).sum(dim, keepdim=True, dtype=torch.int32)
+    largest = e.floor()  # 1 for those, 0 for the others
+    below, ties = (e - largest).sum(dim, keepdim=True), largest.sum(dim, keepdim=True)
     return shifted, e, below + (ties - 1)
 
 
@@ -169,7 +169,7 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     tensor([-4.2484e-18, -4.0000e+01], dtype=torch.float64)
     """
     shifted, _, others = _row(x, dim)
-    return shifted - torch.log1p(others)
+    return shifted - log1p(others)
 
 
 @jacobian(log_softmax)
@@ -194,7 +194,7 @@ def log_softmax_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
     tensor([1.0000e+00, 4.2484e-18], dtype=torch.float64)
     """
     _, e, others = _row(x, dim)
-    return torch.where(e == 1, others, 1 + others - e) * (1 / (1 + others))
+    return (others + (1 - e)) * (1 / (1 + others))
 
 
 @vjp(log_softmax)

@@ -30,6 +30,12 @@ def tanh_ratio(u: mpf) -> mpf:
     return (mpmath.tanh(x) / x - 1) / u
 
 
+def artanh_rest(u: mpf) -> mpf:
+    """(2 artanh(s) − 2s)/s³ for s² = u."""
+    s = mpmath.sqrt(u)
+    return 2 * (mpmath.atanh(s) - s) / s**3
+
+
 def cdf_ratio(u: mpf) -> mpf:
     """(Φ(x) − ½)/x for x² = u."""
     x = mpmath.sqrt(u)
@@ -85,6 +91,7 @@ END = (special.FAR - special.MIDDLE) / (special.FAR + special.MIDDLE)
 FITS = {
     "EXP": (Fit(exp_rest, -special.REDUCED, special.REDUCED, 5), special.EXP),
     "TANH": (Fit(tanh_ratio, 0.0, special.SMALL**2, 4), special.TANH),
+    "ARTANH": (Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, 2), special.ARTANH),
     "CDF": (Fit(cdf_ratio, 0.0, special.CENTRE**2, 6), special.CDF),
     "UPPER_TAIL": (Fit(tail_ratio, START, END, 9), special.UPPER_TAIL),
 }

@@ -164,7 +164,7 @@ def enter_out(
     if tensor.requires_grad or tensor.layout is not torch.strided:
         reject("out", "a tensor that requires grad or is sparse", "a plain dense one")
     device = next(iter(inputs.values())).device
-    if tuple(tensor.shape) != tuple(shape):
+    if tensor.shape != tuple(shape):
         reject("out", f"shape {tuple(tensor.shape)}", f"shape {tuple(shape)}")
     if tensor.dtype != dtype:
         reject("out", str(tensor.dtype), str(dtype), TypeError)
@@ -173,24 +173,26 @@ def enter_out(
     strides = zip(tensor.stride(), tensor.shape, strict=True)
     if any(stride == 0 and size > 1 for stride, size in strides):
         reject("out", "a tensor that overlaps itself", "one with memory of its own")
+    first, last = extent(tensor)
     for name, array in inputs.items():
-        if _overlaps(tensor, array):
+        start, end = extent(array)
+        if first < end and start < last and not is_same_view(tensor, array):
             reject("out", f"memory that partly overlaps {name}", f"{name} itself or other memory")
     return tensor
 
 
-def _overlaps(a: Tensor, b: Tensor) -> bool:
-    if (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride()):
-        return False  # the same view: every block is read before it is written
-    (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
-    return a_first < b_last and b_first < a_last
+def is_same_view(a: Tensor, b: Tensor) -> bool:
+    """Whether every block of one is that of the other, and so is read before it is written."""
+    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
-def _extent(t: Tensor) -> tuple[int, int]:
-    if not t.numel():
-        return (0, 0)
+def extent(t: Tensor) -> tuple[int, int]:
+    """Where its memory begins and ends."""
+    first = t.data_ptr()
+    if t.is_contiguous() or not t.numel():
+        return first, first + t.nbytes
     last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
-    return t.data_ptr(), t.data_ptr() + (last + 1) * t.element_size()
+    return first, first + (last + 1) * t.element_size()
 
 
 # --- blocks --------------------------------------------------------------------------------------
@@ -338,7 +340,6 @@ class _Evaluation(threading.local):
     """Whether formulas are evaluated in the native dtype; only :func:`native` changes it."""
 
     is_native = False
-    is_narrow = False
 
 
 _EVALUATION = _Evaluation()
@@ -349,17 +350,12 @@ def evaluated_in(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if _EVALUATION.is_native and dtype is not WIDE else WIDE
 
 
-def is_narrow() -> bool:
-    """Whether it is native and for 16 bits, for which float32 has digits to spare."""
-    return _EVALUATION.is_narrow
-
-
 @contextlib.contextmanager
-def native(is_narrow: bool = False) -> Iterator[None]:
+def native() -> Iterator[None]:
     """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
-    before = _EVALUATION.is_native, _EVALUATION.is_narrow
-    _EVALUATION.is_native, _EVALUATION.is_narrow = True, is_narrow
+    before = _EVALUATION.is_native
+    _EVALUATION.is_native = True
     try:
         yield
     finally:
-        _EVALUATION.is_native, _EVALUATION.is_narrow = before
+        _EVALUATION.is_native = before

@@ -335,7 +335,7 @@ def bench(
     if not selected:
         raise typer.BadParameter("nothing that torch has too")
     try:
-        results = benchmarked.follow(console, selected, rounds)
+        results = benchmarked.follow(console, selected, rounds, out)
     except WrongResultError as problem:
         typer.echo(f"gradref: {problem}", err=True)
         raise typer.Exit(1) from None

@@ -89,6 +89,20 @@ def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b == 0, a, torch.where(may_tie & (error != 0), neighbour, s))
 
 
+def some(condition: Tensor) -> bool:
+    """Whether it may hold anywhere, so that a form for few numbers is left out where none are.
+
+    On a CPU that is looked up. It may hold where nobody can tell, in a trace or under vmap, and on
+    other devices, which would have to wait for the answer.
+    """
+    if torch.compiler.is_compiling() or condition.device.type != "cpu":
+        return True
+    try:
+        return bool(condition.any())
+    except RuntimeError:
+        return True
+
+
 def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) -> Tensor:
     """a + b for abs(x) < ``within``, and ``elsewhere``: the first two terms of a power series.
 
@@ -97,7 +111,8 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
     """
     if x.dtype is not torch.float64:
         return elsewhere
-    return torch.where(x.abs() < within, sticky_sum(a, b), elsewhere)
+    near = x.abs() < within
+    return torch.where(near, sticky_sum(a, b), elsewhere) if some(near) else elsewhere
 
 
 def exp(t: Tensor) -> Tensor:
@@ -108,6 +123,11 @@ def exp(t: Tensor) -> Tensor:
 def tanh(x: Tensor) -> Tensor:
     """tanh(x), in float32 so that it compiles to vector instructions."""
     return torch.tanh(x) if x.dtype is torch.float64 else special.tanh(x)
+
+
+def log1p(x: Tensor) -> Tensor:
+    """log(1 + x) for finite x ≥ 0, in float32 so that it compiles to vector instructions."""
+    return torch.log1p(x) if x.dtype is torch.float64 else special.log1p(x)
 
 
 @dataclass(frozen=True)
@@ -129,6 +149,8 @@ class Exponential:
         if t.dtype is not torch.float64:
             return cls(*special.exponential(t, error))
         deep = t < DEEP
+        if not some(deep):
+            return cls(torch.exp(t), torch.ones_like(t), error)
         mantissa = torch.exp(torch.where(deep, t + LIFT, t))
         return cls(mantissa, torch.where(deep, math.exp(-LIFT), torch.ones_like(t)), error)
 

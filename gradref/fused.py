@@ -13,15 +13,19 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from gradref import arrays, transforms
+from gradref.again import Again, Call
 from gradref.arrays import describe, reject
 from gradref.calls import bind
 from gradref.measure.environment import has_compiler
 from gradref.operation import Operation, operation
+
+if TYPE_CHECKING:
+    from gradref.inductor import Run
 
 DEFAULT = {
     "elementwise": ("value", "derivative"),
@@ -33,7 +37,12 @@ DEFAULT = {
 BACKWARD = ("grad_output", "tangent", "wrt", "along")
 """What derivatives take beyond the arguments of the function, by keyword."""
 
+MOST_KNOWN = 128
+"""Forms of calls that a kernel remembers."""
+
 Buffers = Sequence[Tensor | None]
+Runs = Callable[[Mapping[str, Tensor], Buffers], tuple[list[Tensor | None], "Run | None"]]
+"""The results without a buffer, and what was run for them."""
 
 
 def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> Fused:
@@ -79,7 +88,8 @@ class Fused:
         self._signature = record.signature
         self.__signature__ = _with_keywords(self._signature, self._functions)
         self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
-        self._kernels: dict[Any, Callable[..., list[Tensor | None]]] = {}
+        self._kernels: dict[Any, Runs] = {}
+        self._known: dict[Any, Again] = {}
 
     def __repr__(self) -> str:
         what = f"{self.record.name}: {', '.join(self.results)}"
@@ -87,6 +97,9 @@ class Fused:
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """The results, in the order in which they were asked for."""
+        call = Call.of(args, kwargs, out)
+        if call is not None and call.form in self._known:
+            return _unpacked(self._known[call.form].of(call.tensors))
         backward = {name: kwargs.pop(name) for name in BACKWARD if name in kwargs}
         given = {**bind(self._signature, args, kwargs), **backward}
         first = next(iter(given))
@@ -103,12 +116,21 @@ class Fused:
         ]
         buffers = [None if b is None else _same_as_input(b, tensors) for b in entered_buffers]
         constants = {name: value for name, value in given.items() if name not in tensors}
-        found = self._run(tensors, constants, buffers)
+        found, run = self._run(tensors, constants, buffers)
         results = [
             buffer if result is None else restore(result)
             for result, buffer in zip(found, shown, strict=True)
         ]
-        return tuple(results) if len(results) > 1 else results[0]
+        if call is not None and run is not None:
+            self._remember(call, run, results)
+        return _unpacked(results)
+
+    def _remember(self, call: Call, run: Run, results: Sequence[Any]) -> None:
+        again = Again.as_in(call.tensors, run, results)
+        if again is not None:
+            if len(self._known) == MOST_KNOWN:
+                self._known.clear()
+            self._known[call.form] = again
 
     def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
         """The buffer of every result, None where it has none."""
@@ -130,8 +152,8 @@ class Fused:
 
     def _run(
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
-    ) -> list[Tensor | None]:
-        """The results of the kernel; None for those that are in their buffers."""
+    ) -> tuple[list[Tensor | None], Run | None]:
+        """The results of the kernel, None for those that are in their buffers, and how it ran."""
         from gradref import inductor  # torch's compiler takes seconds to import
 
         forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
@@ -142,28 +164,24 @@ class Fused:
         )
         elements = next(iter(tensors.values())).numel()
         key = forms, tuple(constants.items()), into, elements <= inductor.SMALL
-        kernel = self._kernels.get(key)
         settings = inductor.settings(elements, not self.precise)
         evaluate = functools.partial(self._evaluate, constants)
-        if kernel is None:
+        if key not in self._kernels:
             if not has_compiler(next(iter(tensors.values())).device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
-                return evaluate(tensors, buffers)
-            kernel, self._kernels[key] = inductor.fused(evaluate, settings)
+                return evaluate(tensors, buffers), None
+            self._kernels[key] = inductor.Kernel(evaluate, settings)
         compiled, start = inductor.compilations(), time.perf_counter()
-        is_narrow = all(t.itemsize < 4 for t in tensors.values() if t.is_floating_point())
-        with contextlib.nullcontext() if self.precise else arrays.native(is_narrow):
+        with contextlib.nullcontext() if self.precise else arrays.native():
             try:
-                found = kernel(tensors, buffers)
+                found = self._kernels[key](tensors, buffers)
             except inductor.CompilingError:
                 if not any(isinstance(place, int) for place in into):
                     raise
                 # Inductor (2.13) does not generate every loop over rows in place.
-                kernel = self._kernels[key] = _through_fresh_memory(
-                    inductor.fused(evaluate, settings)[0]
-                )
-                found = kernel(tensors, buffers)
+                self._kernels[key] = _through_fresh_memory(inductor.Kernel(evaluate, settings))
+                found = self._kernels[key](tensors, buffers)
             except inductor.TracingError:
                 # What a formula refuses comes wrapped in words about tracing: meta tensors raise it
                 # as it is, without computing anything.
@@ -193,11 +211,20 @@ def _copied(found: Sequence[Tensor | None], buffers: Buffers) -> list[Tensor | N
     return [r if b is None else None for r, b in zip(found, buffers, strict=True)]
 
 
-def _through_fresh_memory(
-    kernel: Callable[..., list[Tensor | None]],
-) -> Callable[..., list[Tensor | None]]:
+def _through_fresh_memory(kernel: Runs) -> Runs:
     """A kernel that overwrites an input after all is computed elsewhere."""
-    return lambda tensors, buffers: _copied(kernel(tensors, [None] * len(buffers)), buffers)
+
+    def through(
+        tensors: Mapping[str, Tensor], buffers: Buffers
+    ) -> tuple[list[Tensor | None], Run | None]:
+        found, _ = kernel(tensors, [None] * len(buffers))
+        return _copied(found, buffers), None
+
+    return through
+
+
+def _unpacked(results: Sequence[Any]) -> Any:
+    return tuple(results) if len(results) > 1 else results[0]
 
 
 def _functions(record: Operation) -> dict[str, Callable[..., Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.fx
@@ -14,6 +15,7 @@ from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
 from torch._inductor import custom_graph_pass
+from torch._inductor.compile_fx import compile_fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.dependencies import WeakDep
 from torch._inductor.exc import InductorError
@@ -26,7 +28,6 @@ _SchedulerPass: Any = getattr(custom_graph_pass, "CustomSchedulerPass", object)
 
 _NUMBERS = itertools.count()
 
-P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
@@ -49,34 +50,59 @@ def settings(elements: int, is_native: bool) -> dict[str, Any]:
     return threads | contract
 
 
-def fused(
-    evaluate: Callable[..., Result], settings: Mapping[str, Any]
-) -> tuple[Callable[..., Result], Callable[..., Result]]:
-    """``evaluate``, of a dict of tensors and a list of buffers, as one kernel for any lengths.
+@dataclass(frozen=True)
+class Run:
+    """What a kernel has run: a compiled graph, of which arguments and with which results."""
 
-    Twice: to be called first, when it is compiled, and from then on.
-    """
+    graph: Callable[..., Sequence[Any]]
+    arguments: Sequence[Any]
+    results: Sequence[Any]
 
-    def of(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
-        return evaluate(tensors, buffers)
 
-    # Dynamo counts what it compiles by code objects, and by their names remembers what varied.
-    code = of.__code__.replace(co_name=f"kernel_{next(_NUMBERS)}")
-    apart = types.FunctionType(code, of.__globals__, closure=of.__closure__)
-    passes: dict[str, Any] = {"post_grad_custom_pre_pass": OnceEach()}
-    if _SchedulerPass is not object:
-        passes["_pre_fusion_custom_pass"] = LossLast()
-    kernel = torch.compile(apart, fullgraph=True, options={**passes, **settings})
+class Kernel(Generic[Result]):
+    """``evaluate``, of a dict of tensors and a list of buffers, compiled for any lengths."""
 
-    def first(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+    def __init__(self, evaluate: Callable[..., Result], settings: Mapping[str, Any]) -> None:
+        def of(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+            return evaluate(tensors, buffers)
+
+        # Dynamo counts what it compiles by code objects, and by their names remembers what varied.
+        code = of.__code__.replace(co_name=f"kernel_{next(_NUMBERS)}")
+        apart = types.FunctionType(code, of.__globals__, closure=of.__closure__)
+        passes: dict[str, Any] = {"post_grad_custom_pre_pass": OnceEach()}
+        if _SchedulerPass is not object:
+            passes["_pre_fusion_custom_pass"] = LossLast()
+            passes["_post_fusion_custom_pass"] = VectorCode()
+        self._options = {**passes, **settings}
+        self._compiled = torch.compile(apart, fullgraph=True, backend=self._backend)
+        self._is_new = True
+        self._latest: Run | None = None
+
+    def _backend(self, graph: torch.fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
+        compiled: Any = compile_fx(graph, examples, config_patches=self._options)
+
+        def noted(*arguments: Any) -> Any:
+            results = compiled(*arguments)
+            self._latest = Run(compiled, arguments, results)
+            return results
+
+        return noted
+
+    def __call__(
+        self, tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]
+    ) -> tuple[Result, Run | None]:
+        """The result, and what was run for it on these very tensors: nothing the first time."""
+        if not self._is_new:
+            result = self._compiled(tensors, buffers)
+            run, self._latest = self._latest, None  # it would keep the arrays
+            return result, run
         views = {id(t): _of_any_length(t) for t in (*tensors.values(), *buffers) if t is not None}
-        result: Result = kernel(
+        result = self._compiled(
             {name: views[id(t)] for name, t in tensors.items()},
             [None if b is None else views[id(b)] for b in buffers],
         )
-        return result
-
-    return first, kernel
+        self._is_new, self._latest = False, None
+        return result, None
 
 
 def _of_any_length(tensor: Tensor) -> Tensor:
@@ -87,7 +113,10 @@ def _of_any_length(tensor: Tensor) -> Tensor:
 
 
 class OnceEach(CustomGraphPass):
-    """Compute every expression once: a value and its gradient share the sums of their rows."""
+    """Compute every expression once: a value and its gradient share the sums of their rows.
+
+    And nothing that changes nothing: a product with 1, a quotient by it, a sign below a modulus.
+    """
 
     def __call__(self, graph: torch.fx.Graph) -> None:
         """Replace a node by an earlier one that is the same."""
@@ -96,8 +125,7 @@ class OnceEach(CustomGraphPass):
             if node.op != "call_function" or node.is_impure():
                 continue
             try:
-                key = (node.target, _hashable(node.args), _hashable(node.kwargs))
-                first = seen.setdefault(key, node)
+                first = _simpler(node) or seen.setdefault(_key(node), node)
             except TypeError:  # an argument that has no hash
                 continue
             if first is not node:
@@ -107,6 +135,21 @@ class OnceEach(CustomGraphPass):
     def uuid(self) -> bytes:
         """What a cached kernel depends on."""
         return get_hash_for_files((__file__,))
+
+
+def _simpler(node: Any) -> torch.fx.Node | None:
+    """The argument that a node is equal to, if it is."""
+    aten = torch.ops.aten
+    if node.target is aten.abs.default and node.args[0].target is aten.neg.default:
+        node.args = node.args[0].args
+    if node.target not in (aten.mul.Tensor, aten.div.Tensor) or node.args[1] != 1:
+        return None
+    argument: torch.fx.Node = node.args[0]
+    return argument if argument.meta["val"].dtype is node.meta["val"].dtype else None
+
+
+def _key(node: torch.fx.Node) -> Any:
+    return node.target, _hashable(node.args), _hashable(node.kwargs)
 
 
 class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
@@ -129,6 +172,24 @@ class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run tim
                 if node.is_reduction() and array.ancestors & sums:
                     _wait(node, array)
         return first + last
+
+    def uuid(self) -> bytes:
+        """What a cached kernel depends on."""
+        return get_hash_for_files((__file__,))
+
+
+class VectorCode(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
+    """Generate the loops for a CPU by the classes of :mod:`gradref.cpp`."""
+
+    def __call__(self, nodes: list[Any]) -> list[Any]:
+        """The same nodes."""
+        from gradref import cpp  # which an older torch has no place for
+
+        for device in {node.get_device() for node in nodes}:
+            if device is not None and device.type == "cpu":
+                backend: Any = V.graph.scheduler.get_backend(device)
+                backend.kernel_proxy_cls = cpp.KernelProxy
+        return nodes
 
     def uuid(self) -> bytes:
         """What a cached kernel depends on."""

@@ -2,9 +2,6 @@
 
 They compile to vector instructions, where torch's compile to calls. The coefficients are those that
 ``docs/coefficients.py`` prints, with the errors it has measured. float64 never comes here.
-
-Beside 16 bits inductor takes what is made of bits one by one, so that torch's exponential is faster
-there, and its digits in a tail are enough.
 """
 
 from __future__ import annotations
@@ -13,8 +10,6 @@ from math import log
 
 import torch
 from torch import Tensor
-
-from gradref.arrays import is_narrow
 
 EXP = (
     0.00019859099120367318,
@@ -34,6 +29,15 @@ LOG_2 = (0.693359375, log(2) - 0.693359375)
 
 FURTHEST = 170.0
 """Further out exp is 0 or inf, and its exponent would not be the sum of two."""
+
+ROUNDER = 1.5 * 2.0**23
+"""Added to a number it leaves no place for a fraction: an integer is in the last bits."""
+
+ROOT_OF_HALF = 0x3F3504F3
+"""The bits of √½, from which on to its double log1p takes no multiple of log 2."""
+
+ARTANH = (0.29580509662628174, 0.39988765120506287, 0.6666668653488159)
+"""(2 artanh(s) − 2s)/s³ as a polynomial in s² for abs(s) ≤ 3 − 2√2, highest power first."""
 
 HALF_OF_ITS_BITS = -(1 << 12)
 
@@ -82,28 +86,34 @@ first, for CENTRE ≤ z ≤ FAR."""
 
 def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """a, b and c of exp(t + error) = a·b·(1 + c) for a small ``error``: a and b are powers of 2."""
-    if is_narrow():
-        return torch.exp(t), torch.ones_like(t), torch.zeros_like(t)
     t = t.clamp(-FURTHEST, FURTHEST)
-    n = torch.round(t * (1 / log(2)))
+    rounded = t * (1 / log(2)) + ROUNDER
+    n, k = rounded - ROUNDER, rounded.view(torch.int32)  # of which the last bits are n
     r = (t - n * LOG_2[0]) - n * LOG_2[1]
     if error is not None:
         r = r + error
-    k = n.to(torch.int32)
     half = k >> 1
     return _power_of_2(half), _power_of_2(k - half), r + r.square() * _polynomial(EXP, r)
 
 
 def _power_of_2(k: Tensor) -> Tensor:
+    """2ᵏ from the last bits of k."""
     return ((k + 127) << 23).view(torch.float32)
 
 
 def exp(t: Tensor) -> Tensor:
     """exp(t)."""
-    if is_narrow():
-        return torch.exp(t)
     a, b, c = exponential(t)
-    return (1 + c) * a * b
+    return (a + a * c) * b
+
+
+def log1p(x: Tensor) -> Tensor:
+    """log(1 + x) = k log 2 + log(1 + f) for finite x ≥ 0, where f is near 0."""
+    k = ((1 + x).view(torch.int32) - ROOT_OF_HALF) >> 23
+    f = torch.where(k == 0, x, (1 + x) * _power_of_2(-k) - 1)
+    s = f / (2 + f)
+    of_f = f - s * (f - s.square() * _polynomial(ARTANH, s.square()))
+    return k * LOG_2[0] + (of_f + k * LOG_2[1])
 
 
 def square(x: Tensor) -> tuple[Tensor, Tensor]:

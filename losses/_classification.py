@@ -325,8 +325,10 @@ def cross_entropy_gradient(
         return -weighted(log_softmax(input), weighted(share, weight))
     if not target.is_floating_point() and label_smoothing == 0:
         rise, fall = softmax(input), -log_softmax_jacobian_diagonal(input)
-        mass = _row_mass(input, target, weight, ignore_index).unsqueeze(-1)
-        gradient = torch.where(_at_target(input, target), fall, rise) * mass
+        gradient = torch.where(_at_target(input, target), fall, rise)
+        if weight is not None:
+            mass = _row_mass(input, target, weight, ignore_index)
+            gradient = gradient * mass.unsqueeze(-1)
     else:
         gradient = log_softmax_vjp(
             input, -_mass(input, target, weight, ignore_index, label_smoothing)

@@ -11,12 +11,15 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+import activations
 from gradref import arrays, special
 from gradref.arrays import round_once
 from gradref.errorfree import (
     Exponential,
     parts,
+    some,
     sticky_sum,
     times_exp,
     two_product,
@@ -142,6 +145,8 @@ def test_float64_never_comes_to_what_is_for_float32(
     [
         ("exp", -87.0, 88.0, mpmath.exp),
         ("tanh", 2**-20, 10.0, mpmath.tanh),
+        ("log1p", 2**-30, 2.0, mpmath.log1p),
+        ("log1p", 2.0, 2.0**20, mpmath.log1p),
         ("cdf", -1.0, 1.0, mpmath.ncdf),
         ("upper_tail", 1.0, 15.0, lambda z: mpmath.ncdf(-z) * mpmath.exp(z**2 / 2)),
     ],
@@ -152,6 +157,19 @@ def test_polynomials_are_accurate(name: str, low: float, high: float, exact: Any
     worst = max(abs(g / exact(mpmath.mpf(v)) - 1) for g, v in zip(got, x.tolist(), strict=True))
     assert worst < 6 * 2.0**-24
     assert name != "tanh" or special.tanh(-x).tolist() == [-g for g in got]
+
+
+def test_what_is_true_anywhere_is_looked_up_only_where_it_can_be() -> None:
+    few = torch.tensor([False, True])
+    assert some(few)
+    assert not some(~few[1:])
+    assert some(few.to("meta"))
+    assert torch.vmap(lambda c: c | some(c))(few).all()
+    with FakeTensorMode():
+        assert some(torch.zeros(2) > 0)
+    x = torch.linspace(-50, 50, 12).reshape(3, 4)
+    for f in (activations.gelu, activations.gelu_derivative, activations.silu):
+        assert torch.equal(torch.vmap(f)(x), f(x))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])

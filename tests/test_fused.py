@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.cpu_vec_isa import pick_vec_isa
+from torch._inductor.utils import fresh_cache, run_and_get_code
+from torch.autograd import forward_ad
 from torch.profiler import ProfilerActivity, profile
 
 import activations
 import losses
 from gradref import arrays, inductor
+from gradref.again import Call
 from gradref.check.options import Options
 from gradref.check.run import check_subject
 from gradref.fused import Fused, fuse
@@ -45,7 +50,13 @@ def logits(rows: int = 6, classes: int = 37) -> tuple[Tensor, Tensor]:
 # --- what they give ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["silu", "softplus", "log_softmax", "cross_entropy", "huber_loss"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("silu", "softplus", "logsigmoid", "heaviside", "log_softmax", "cross_entropy"),
+        *("binary_cross_entropy_with_logits", "huber_loss"),
+    ],
+)
 def test_our_own_judge_passes_them(name: str) -> None:
     """In float32 arithmetic, within 4 ulp, or what a stable algorithm for rows keeps."""
     result = check_subject(KERNELS, name, ["float32", "bfloat16"], Options("link", seed=1))
@@ -183,6 +194,8 @@ def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fus
         sigmoid(torch.randn(size))
     for rows in (4, 400):
         cross_entropy(*logits(rows, 100))
+    mse = fuse(losses.mse_loss)
+    mse(*torch.randn(2, 1 << 20))
     before, seconds = inductor.compilations(), sigmoid.compile_seconds
     assert seconds > 0
     for size in (2, 3, 64, 1000, 65_537):
@@ -190,8 +203,23 @@ def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fus
         assert value.shape == derivative.shape == (size,)
     for rows, classes in ((2, 37), (7, 50), (33, 1000)):
         cross_entropy(*logits(rows, classes))
+    for size in (inductor.SMALL + 1, 50_000, 100_003):
+        mse(*torch.randn(2, size))
     assert inductor.compilations() == before
     assert sigmoid.compile_seconds == seconds
+
+
+@pytest.mark.skipif(not pick_vec_isa(), reason="no vector instructions")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_loops_take_vectors_and_keep_one_row(kind: torch.dtype) -> None:
+    """The exponentials, for the loop that divides them; results go into their buffers at once."""
+    x = torch.randn(4, 5000).to(kind)
+    kernel, out = fuse(activations.softmax), (torch.empty_like(x), torch.empty_like(x))
+    with fresh_cache():
+        _, (code,) = run_and_get_code(lambda: kernel(x, grad_output=x, out=out))
+    assert "at::vec::cast<float, int32_t>" in code
+    assert code.count("std::make_unique") == 1
+    assert not any(slow in code for slow in ("bit_cast", "tmpbuf", "cascade_sum"))
 
 
 def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +229,66 @@ def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch
         result = fuse(activations.silu, "derivative")(x, out=out)
     assert result is out
     assert torch.equal(out, activations.silu_derivative(x))
+
+
+# --- a call like one before it -------------------------------------------------------------------
+
+
+def known(kernel: Fused, *args: Tensor, **kwargs: Any) -> bool:
+    """Whether a call would run without being looked at."""
+    call = Call.of(args, kwargs, kwargs.pop("out", None))
+    return call is not None and call.form in kernel._known
+
+
+def test_a_call_of_a_known_form_is_of_its_own_arrays() -> None:
+    kernel = fuse(losses.cross_entropy)
+    for rows, classes in ((6, 37), (6, 37), (6, 37), (7, 37), (6, 38), (6, 37)):
+        x, target = torch.randn(rows, classes), torch.randint(0, classes, (rows,))
+        for more in ({}, {"reduction": "sum"}, {"weight": torch.rand(classes)}):
+            place = torch.empty_like(x)
+            for out in (None, place, x.clone()):
+                first = out if out is not None and out is not place else x
+                value, gradient = kernel(first, target, **more, out=out)
+                assert out is None or gradient is out
+                torch.testing.assert_close(value, losses.cross_entropy(x, target, **more))
+                wanted = losses.cross_entropy_gradient(x, target, **more)
+                torch.testing.assert_close(gradient, wanted)
+    mse, other = fuse(losses.mse_loss), torch.randn_like(x)
+    for second in (x, x, x, other, other, x):
+        torch.testing.assert_close(mse(x, second)[1], losses.mse_loss_gradient(x, second))
+    assert known(mse, x, x)
+    assert known(mse, x, other)
+    assert known(kernel, x, target)
+    assert known(kernel, x, target, out=place)
+    assert known(kernel, x, target, out=x)
+    assert not known(kernel, x, target, reduction="none")
+
+
+def test_what_is_refused_is_refused_of_a_known_form_too(sigmoid: Fused) -> None:
+    x = torch.randn(64)
+    out = torch.empty(64), torch.empty(64)
+    for _ in range(3):
+        sigmoid(x, out=out)
+    assert known(sigmoid, x, out=out)
+    memory = torch.empty(96)
+    with pytest.raises(ValueError, match="partly overlaps x"):
+        sigmoid(memory[:64], out=(memory[32:], out[1]))
+    with pytest.raises(ValueError, match="one buffer twice"):
+        sigmoid(x, out=(out[0], out[0]))
+    with pytest.raises(ValueError, match="torch differentiates"):
+        sigmoid(x.requires_grad_(), out=out)
+    with forward_ad.dual_level(), pytest.raises(ValueError, match="torch differentiates"):
+        sigmoid(forward_ad.make_dual(x.detach(), x.detach()), out=out)
+
+
+def test_a_known_form_keeps_no_array() -> None:
+    kernel, x = fuse(activations.tanh), torch.randn(64)
+    for _ in range(3):
+        results = kernel(x)
+    held = [weakref.ref(t) for t in (x, *results)]
+    assert known(kernel, x)
+    del x, results
+    assert [ref() for ref in held] == [None] * 3
 
 
 # --- what they refuse ----------------------------------------------------------------------------

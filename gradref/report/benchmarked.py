@@ -16,8 +16,10 @@ from gradref.report.terminal import progress
 HEADER = ("shape", EAGER, "compiled", "fused", "plain", "bound", "GB/s")
 
 
-def follow(console: Console, subjects: Sequence[Subject], rounds: int) -> list[Result]:
-    """The results, behind a progress bar that names what is timed."""
+def follow(
+    console: Console, subjects: Sequence[Subject], rounds: int, out: Path | None
+) -> list[Result]:
+    """The results, appended to a file one by one, behind a bar that names what is timed."""
     with progress(console, len(subjects), "timing") as bar:
         task = bar.task_ids[0]
 
@@ -28,6 +30,8 @@ def follow(console: Console, subjects: Sequence[Subject], rounds: int) -> list[R
         found = []
         for result in run_all(subjects, rounds, on_subject):
             found.append(result)
+            if out is not None:
+                append([result], out)
             bar.advance(task)
         return found
 
@@ -75,5 +79,4 @@ def show(console: Console, results: Sequence[Result], out: Path | None) -> None:
         console.print(table)
         _show_others(console, group[-1])
     if out is not None:
-        append(results, out)
         console.print(f"\n{len(results)} results appended to {out}")

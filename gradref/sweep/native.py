@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
-from gradref import errorfree, inductor, special
+from gradref import cpp, errorfree, inductor, special
 from gradref.fused import fuse
 from gradref.operation import Operation
 from gradref.sweep.digest import source_digest
@@ -20,7 +20,7 @@ class NativeSweep(Sweep):
     @cached_property
     def source(self) -> str:
         """The digest of the formula, of its float32 forms, and of how they are compiled."""
-        return source_digest(self.declared, errorfree, special, inductor)
+        return source_digest(self.declared, errorfree, special, inductor, cpp)
 
 
 def native_sweeps(

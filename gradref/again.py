@@ -1,0 +1,96 @@
+"""A call like one before it: of arrays of the same form, for which nothing is asked again.
+
+To bind arguments, to check arrays and to go through a compiler's guards takes longer than a small
+array does. What comes of it depends on the form of a call alone: on the shapes, strides, dtypes and
+devices of its arrays, on which of them are the same memory, and on its other arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from gradref.arrays import extent, is_same_view
+
+if TYPE_CHECKING:
+    from gradref.inductor import Run
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True)
+class Call:
+    """The tensors of a call, the buffers last, and its form."""
+
+    tensors: Sequence[Tensor]
+    form: Hashable
+
+    @classmethod
+    def of(cls, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Call | None:
+        """None where more counts: for other arrays, or tensors that are differentiated."""
+        if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+            return None
+        buffers = out if isinstance(out, tuple) else (out,)
+        tensors: list[Tensor] = []
+        forms: list[Any] = [len(args), tuple(kwargs), len(buffers), torch.get_num_threads()]
+        for value in (*args, *kwargs.values(), *buffers):
+            if type(value) is Tensor:
+                if value.requires_grad or value.layout is not torch.strided:
+                    return None
+                tensors.append(value)
+                forms.append((value.shape, value.stride(), value.dtype, value.device))
+            elif type(value) in PLAIN:
+                forms.append((type(value), value))
+            else:
+                return None
+        shared = _shared(tensors, len(tensors) - sum(b is not None for b in buffers))
+        return None if shared is None else cls(tensors, (*forms, shared))
+
+
+def _shared(tensors: Sequence[Tensor], inputs: int) -> Hashable | None:
+    """Which tensors are one, and which buffers a view of another one; None for part of one."""
+    extents = [extent(tensor) for tensor in tensors]
+    pairs = []
+    for j, (first, last) in enumerate(extents):
+        for i in range(j):
+            if tensors[i] is tensors[j]:
+                pairs.append((i, j))
+            elif j >= inputs and extents[i][0] < last and first < extents[i][1]:
+                if not is_same_view(tensors[i], tensors[j]):
+                    return None
+                pairs.append((i, j))
+    return tuple(pairs)
+
+
+@dataclass(frozen=True)
+class Again:
+    """What to run for the tensors of a call: each argument and result is one of them, or is not."""
+
+    graph: Callable[..., Sequence[Any]]
+    arguments: Sequence[tuple[bool, Any]]
+    results: Sequence[tuple[bool, int]]
+
+    @classmethod
+    def as_in(cls, tensors: Sequence[Tensor], run: Run, results: Sequence[Any]) -> Again | None:
+        """As in a run of which these are the results; None if that was not of these tensors."""
+        places = {id(tensor): i for i, tensor in enumerate(tensors)}
+        fresh = {id(result): i for i, result in enumerate(run.results)}
+        if any(isinstance(a, Tensor) and id(a) not in places for a in run.arguments):
+            return None
+        if any(id(result) not in places and id(result) not in fresh for result in results):
+            return None
+        return cls(
+            run.graph,
+            [(id(a) in places, places.get(id(a), a)) for a in run.arguments],
+            [(id(r) in places, places.get(id(r), fresh.get(id(r), 0))) for r in results],
+        )
+
+    def of(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """The results, some of them in their buffers."""
+        found = self.graph(*[tensors[a] if is_one else a for is_one, a in self.arguments])
+        return [tensors[i] if is_one else found[i] for is_one, i in self.results]
