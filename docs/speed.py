@@ -62,9 +62,11 @@ WHY = """\
 What holds back those that do not reach their aim, from timing parts of the generated code:
 
 - `cross_entropy`, `softmax`: three loops over a row in the cache, for the maximum, the sums and the
-  result, of which each costs more than the memory that it reads: without its exponential, or with
-  its sums in float64 registers, the kernel is hardly faster.
-- Small arrays: dynamo's guards and our checks of a call take longer than all of autograd.
+  result. The second computes the exponentials, and meanwhile the memory waits: with fewer digits of
+  them, or stored where the result is to be, so that its memory is fetched then, it is faster.
+- The first calls with arrays of a form, and all calls with NumPy's, go through our checks and
+  dynamo's guards, which take longer than all of autograd does for a small array. What is timed
+  comes later.
 - The plain call: a block of float64 for every operation of a formula, each written to the cache and
   read again; a formula that keeps the digits of its tail has many.
 """
