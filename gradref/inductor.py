@@ -6,6 +6,7 @@ import itertools
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -25,6 +26,9 @@ TracingError, CompilingError = TorchDynamoException, InductorError
 
 _SchedulerPass: Any = getattr(custom_graph_pass, "CustomSchedulerPass", object)
 """An older torch has none, and does not order its loops for us."""
+
+SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("inductor.py", "cpp.py"))
+"""What a kernel in inductor's cache depends on, besides its graph."""
 
 _NUMBERS = itertools.count()
 
@@ -125,7 +129,7 @@ class OnceEach(CustomGraphPass):
             if node.op != "call_function" or node.is_impure():
                 continue
             try:
-                first = _simpler(node) or seen.setdefault(_key(node), node)
+                first = _simplified(node) or seen.setdefault(_key(node), node)
             except TypeError:  # an argument that has no hash
                 continue
             if first is not node:
@@ -134,11 +138,11 @@ class OnceEach(CustomGraphPass):
 
     def uuid(self) -> bytes:
         """What a cached kernel depends on."""
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files(SOURCES)
 
 
-def _simpler(node: Any) -> torch.fx.Node | None:
-    """The argument that a node is equal to, if it is."""
+def _simplified(node: Any) -> torch.fx.Node | None:
+    """The argument that a node is equal to, if it is; else it is simplified itself."""
     aten = torch.ops.aten
     if node.target is aten.abs.default and node.args[0].target is aten.neg.default:
         node.args = node.args[0].args
@@ -175,7 +179,7 @@ class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run tim
 
     def uuid(self) -> bytes:
         """What a cached kernel depends on."""
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files(SOURCES)
 
 
 class VectorCode(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
@@ -193,7 +197,7 @@ class VectorCode(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run t
 
     def uuid(self) -> bytes:
         """What a cached kernel depends on."""
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files(SOURCES)
 
 
 def _elements(node: Any) -> int:
