@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gradref.arrays import extent, is_same_view
+from gradref.arrays import extent, is_same_view, overlap
 
 if TYPE_CHECKING:
     from gradref.inductor import Run
@@ -56,11 +56,11 @@ def _shared(tensors: Sequence[Tensor], inputs: int) -> Hashable | None:
     """Which tensors are one, and which buffers a view of another one; None for part of one."""
     extents = [extent(tensor) for tensor in tensors]
     pairs = []
-    for j, (first, last) in enumerate(extents):
+    for j, place in enumerate(extents):
         for i in range(j):
             if tensors[i] is tensors[j]:
                 pairs.append((i, j))
-            elif j >= inputs and extents[i][0] < last and first < extents[i][1]:
+            elif j >= inputs and overlap(extents[i], place):
                 if not is_same_view(tensors[i], tensors[j]):
                     return None
                 pairs.append((i, j))

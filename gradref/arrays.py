@@ -173,10 +173,9 @@ def enter_out(
     strides = zip(tensor.stride(), tensor.shape, strict=True)
     if any(stride == 0 and size > 1 for stride, size in strides):
         reject("out", "a tensor that overlaps itself", "one with memory of its own")
-    first, last = extent(tensor)
+    place = extent(tensor)
     for name, array in inputs.items():
-        start, end = extent(array)
-        if first < end and start < last and not is_same_view(tensor, array):
+        if overlap(place, extent(array)) and not is_same_view(tensor, array):
             reject("out", f"memory that partly overlaps {name}", f"{name} itself or other memory")
     return tensor
 
@@ -193,6 +192,11 @@ def extent(t: Tensor) -> tuple[int, int]:
         return first, first + t.nbytes
     last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
     return first, first + (last + 1) * t.element_size()
+
+
+def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two extents have memory in common."""
+    return a[0] < b[1] and b[0] < a[1]
 
 
 # --- blocks --------------------------------------------------------------------------------------
