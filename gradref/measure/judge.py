@@ -73,8 +73,8 @@ def judge_all(selected: Sequence[Case], mode: str, seed: int) -> Iterator[Outcom
     workers = min(os.cpu_count() or 1, len(selected))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
-        futures = [pool.submit(_outcome, case, mode, seed) for case in longest_first]
         try:
+            futures = [pool.submit(_outcome, case, mode, seed) for case in longest_first]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
