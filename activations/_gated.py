@@ -16,6 +16,7 @@ from gradref.errorfree import (
     Exponential,
     exp,
     near_0,
+    near_root,
     parts,
     some,
     times_exp,
@@ -67,7 +68,7 @@ def silu_derivative(x: Tensor, /) -> Tensor:
     """
     t, e, upper = _logistic(x)
     factor = upper * (1 + t.clamp(max=0) + t.abs() * (e.value * upper))  # with 1 + x σ(−x)
-    return torch.where(x < 0, e.times(factor), factor)
+    return near_root(t, special.SILU_SLOPE, torch.where(x < 0, e.times(factor), factor))
 
 
 @second_derivative(silu)
@@ -160,17 +161,19 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
     if approximate == "tanh":
         v, error = _argument(t)
         e = exp(-v.abs())
-        slope, low = _even(t, 3)
-        rise, rest = two_product(t, slope)  # x v'
+        rate, low = _even(t, 3)
+        rise, rest = two_product(t, rate)  # x v'
         rest = torch.where(v > 0, 0.0, rest + t * low)
         factor = 1 + rise.clamp(max=0) + (rise.abs() * e / (1 + e) + rest)  # 1 + x v' σ(−v)
         scale, lost = two_sum(e, 1.0)
         below = torch.where(v > 0, 0.0, error) - lost / scale
-        return times_exp(factor / scale, v.clamp(max=0), below)
+        slope = times_exp(factor / scale, v.clamp(max=0), below)
+        return near_root(t, special.GELU_TANH_SLOPE, slope)
     left, slope = ~(t > TAIL[t.dtype]), _cdf(t) + _times_density(t, t)
-    if not some(left):
-        return slope
-    return torch.where(left, _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t), slope)
+    if some(left):
+        tail = _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t)
+        slope = torch.where(left, tail, slope)
+    return near_root(t, special.GELU_SLOPE, slope)
 
 
 @second_derivative(gelu)

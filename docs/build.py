@@ -117,8 +117,8 @@ NATIVE = """## Fused kernels
 
 The same of the kernels that `gradref.fuse` compiles, which compute in float32, from
 [certificates](certificates/fused) that `gradref certify --native --out docs/certificates/fused`
-writes: at most 4 ulp in float32, 1 ulp in 16 bits. Near the zero of a derivative, where its terms
-cancel, it is off by as much as they are rounded.
+writes: at most 4 ulp in float32, 1 ulp in 16 bits. Where the terms of a first derivative cancel it
+is a polynomial about its zero; a second derivative is evaluated in float64.
 """
 
 

@@ -49,6 +49,25 @@ def tail_ratio(s: mpf) -> mpf:
     return (z + special.MIDDLE) * tail
 
 
+def silu_slope(x: mpf) -> mpf:
+    """silu′(x)."""
+    s = 1 / (1 + mpmath.exp(-x))
+    return s * (1 + x * (1 - s))
+
+
+def gelu_slope(x: mpf) -> mpf:
+    """gelu′(x)."""
+    return mpmath.ncdf(x) + x * mpmath.npdf(x)
+
+
+def gelu_tanh_slope(x: mpf) -> mpf:
+    """gelu′(x) by the tanh form, x σ(v)."""
+    root = mpmath.sqrt(2 / mpmath.pi)
+    cubic = mpf(44715) / 10**6
+    s = 1 / (1 + mpmath.exp(-2 * root * (x + cubic * x**3)))
+    return s * (1 + x * 2 * root * (1 + 3 * cubic * x**2) * (1 - s))
+
+
 @dataclass(frozen=True)
 class Fit:
     """A polynomial for a function on an interval."""
@@ -86,6 +105,12 @@ class Fit:
         )
 
 
+def about(function: Callable[[mpf], mpf], root: special.Root) -> Callable[[mpf], mpf]:
+    """f(root + d)/d."""
+    zero = mpmath.findroot(function, root.high)
+    return lambda d: function(zero + d) / d
+
+
 START = (special.CENTRE - special.MIDDLE) / (special.CENTRE + special.MIDDLE)
 END = (special.FAR - special.MIDDLE) / (special.FAR + special.MIDDLE)
 FITS = {
@@ -95,6 +120,14 @@ FITS = {
     "CDF": (Fit(cdf_ratio, 0.0, special.CENTRE**2, 6), special.CDF),
     "UPPER_TAIL": (Fit(tail_ratio, START, END, 9), special.UPPER_TAIL),
 }
+ROOTS = {
+    "SILU_SLOPE": (silu_slope, special.SILU_SLOPE),
+    "GELU_SLOPE": (gelu_slope, special.GELU_SLOPE),
+    "GELU_TANH_SLOPE": (gelu_tanh_slope, special.GELU_TANH_SLOPE),
+}
+for name, (function, root) in ROOTS.items():
+    fit = Fit(about(function, root), -special.REACH_OF_ROOT, special.REACH_OF_ROOT, 8)
+    FITS[name] = (fit, root.coefficients)
 
 
 def main() -> None:
@@ -104,6 +137,10 @@ def main() -> None:
         print(f"{name} = {fitted!r}")
         errors = f"{fit.error(fitted):.2g}, of those in the source {fit.error(present):.2g}"
         print(f"  largest relative error {errors}")
+    for name, (function, root) in ROOTS.items():
+        zero = mpmath.findroot(function, root.high)
+        high = np.float32(zero)
+        print(f"{name}: root {float(high)!r} + {float(np.float32(zero - mpf(float(high))))!r}")
 
 
 if __name__ == "__main__":

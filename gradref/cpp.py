@@ -1,7 +1,8 @@
 """The C++ that inductor writes, where it leaves time: classes of its own, in place of its own.
 
 It takes apart a vector whose bits are cast, asks four instructions of a bound that is a number and
-has a maximum wait for as many, cascades sums too short for it, and stores what no other loop reads.
+has a maximum wait for as many, cascades sums too short for it, stores what no other loop reads,
+loads again and again what is the same for a row, and lets the memory wait meanwhile.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ from torch._inductor.codegen.cpp import (
     CppVecKernel,
     CppVecOverrides,
 )
-from torch._inductor.codegen.cpp_utils import LocalBufferContext
+from torch._inductor.codegen.cpp_utils import LocalBufferContext, cexpr_index
+from torch._inductor.utils import IndentedBuffer
 from torch._inductor.virtualized import V
+from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from gradref.inductor import SMALL
 
 Code = Callable[..., Any]
 """What writes the code of an operation on variables of inductor's."""
 
+NEXT_FITS = 1 << 17
+"""The longest row, in elements, beside which the next one is still in a core's cache when its turn
+comes."""
+
 CAST = {
     (torch.float32, torch.int32): "at::vec::cast<float, int32_t>",
     (torch.int32, torch.float32): "at::vec::cast<int32_t, float>",
 }
 TYPE = {torch.float32: "float", torch.int32: "int32_t"}
+_cpp: Callable[[Any], str] = cexpr_index
 INF = "std::numeric_limits<float>::infinity()"
 
 
@@ -122,6 +130,44 @@ class VecKernel(LongSums, CppVecKernel):
 
     overrides: Any = VecOverrides
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kernel: Any = super()
+        kernel.__init__(*args, **kwargs)
+        self.constants = IndentedBuffer()
+        self.rows: dict[tuple[str, Any], None] = {}
+
+    def load(self, name: str, index: Any) -> Any:
+        """Load what is the same for a whole row before the loop over it, and note where rows lie.
+
+        The compiler does not, as it cannot know that nothing of it is stored to.
+        """
+        kernel: Any = super()
+        if not self.is_along_row or self.tail_size is not None or self._load_mask is not None:
+            return kernel.load(name, index)
+        row, place = self.itervars[-2:]
+        if name in V.graph.graph_inputs and row in index.free_symbols:
+            self.rows[name, index] = None
+        if any(s == place or symbol_is_type(s, SymT.TMP) for s in index.free_symbols):
+            return kernel.load(name, index)
+        loads, self.loads = self.loads, self.constants
+        variable = kernel.load(name, index)
+        self.loads = loads
+        return variable
+
+    @property
+    def is_along_row(self) -> bool:
+        """Whether the vectors of a loop over rows lie in the rows."""
+        is_last = 0 < self.tiling_idx == len(self.itervars) - 1
+        return is_last and type(self) is VecKernel and _row_scope() is not None
+
+    def fetch_next_row(self) -> None:
+        """Let the memory work while this row is computed."""
+        row, length = self.itervars[-2], _cpp(self.rename_indexing(self.ranges[-1]))
+        for name, index in self.rows:
+            place = _cpp(self.rename_indexing(index.subs(row, row + 1)))
+            fetch = f"__builtin_prefetch({self.args.input(name)} + {place})"
+            self.loads.writeline(f"if ({length} <= {NEXT_FITS}) {fetch};")
+
     def reduction_combine_vec(
         self, reduction_type: str, var: Any, next_value: Any, *args: Any, **kwargs: Any
     ) -> str:
@@ -146,17 +192,39 @@ class KernelProxy(CppKernelProxy):
     kernel_cls, vec_kernel_cls, tile2d_kernel_cls = LongSums, VecKernel, TileKernel
 
     def codegen_nodes(self, nodes: list[Any]) -> None:
-        """Keep a row in memory only where another loop reads it.
+        """Keep a row in memory only where another loop reads it, and fetch the next one in time.
 
         One that is written and read in one loop, like the copy of a result into its buffer, is left
         to inductor, which removes it.
         """
-        scope = V.local_buffer_context
-        if isinstance(scope, LocalBufferContext):
-            for buffer in (b for node in nodes for b in node.get_outputs()):
-                if all(user.node in nodes for user in buffer.users):
-                    _not_in(scope, buffer.get_name())
+        scope = _row_scope()
+        if scope is None:
+            super().codegen_nodes(nodes)
+            return
+        for buffer in (b for node in nodes for b in node.get_outputs()):
+            if all(user.node in nodes for user in buffer.users):
+                _not_in(scope, buffer.get_name())
+        known = set(self.kernel_group.args.output_buffers)
         super().codegen_nodes(nodes)
+        kernel: Any = self.kernels[0]
+        nest: Any = self.loop_nest
+        if isinstance(kernel, VecKernel) and kernel.is_along_row:
+            loop = nest.loops[-1]
+            loop.lines = functools.partial(_after, kernel.constants, loop.lines)
+            reads = {read.name for node in nodes for read in node.read_writes.reads}
+            if reads & known and any(node.is_reduction() for node in nodes):
+                kernel.fetch_next_row()
+
+
+def _row_scope() -> LocalBufferContext | None:
+    """Where loops over a row share what they keep of it; None elsewhere."""
+    scope = V.local_buffer_context
+    return scope if isinstance(scope, LocalBufferContext) else None
+
+
+def _after(constants: IndentedBuffer, lines: Callable[[], list[str]]) -> list[str]:
+    """A loop in the scope of its constants."""
+    return [*(f"if ({line} true)" for line in constants.getvalue().splitlines()), *lines()]
 
 
 def _not_in(scope: LocalBufferContext, name: str) -> None:

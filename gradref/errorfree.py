@@ -115,6 +115,11 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
     return torch.where(near, sticky_sum(a, b), elsewhere) if some(near) else elsewhere
 
 
+def near_root(x: Tensor, root: special.Root, elsewhere: Tensor) -> Tensor:
+    """``elsewhere``, in float32 without what its terms lose where they cancel."""
+    return elsewhere if x.dtype is torch.float64 else special.near(x, root, elsewhere)
+
+
 def exp(t: Tensor) -> Tensor:
     """exp(t), in float32 so that it compiles to vector instructions."""
     return torch.exp(t) if t.dtype is torch.float64 else special.exp(t)

@@ -2,7 +2,8 @@
 
 The formulas are the declared ones; torch.compile turns them into one kernel that reads its
 arguments once. They are evaluated in float32 (float64 stays what it is), as fast kernels do, which
-costs a few ulp; ``precise=True`` evaluates in float64 and rounds once.
+costs a few ulp; ``precise=True``, and every second derivative, is evaluated in float64 and rounded
+once.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ DEFAULT = {
 
 BACKWARD = ("grad_output", "tangent", "wrt", "along")
 """What derivatives take beyond the arguments of the function, by keyword."""
+
+CANCELLING = ("second_derivative",)
+"""What is evaluated in float64 all the same: it is a sum of terms that cancel near its zeros."""
 
 MOST_KNOWN = 128
 """Forms of calls that a kernel remembers."""
@@ -196,10 +200,15 @@ class Fused:
     ) -> list[Tensor | None]:
         """Every result by its declared function, then into the buffers: what is compiled."""
         found: list[Tensor | None] = []
-        for function, accepted in zip(self._functions, self._accepted, strict=True):
+        parts = zip(self.results, self._functions, self._accepted, strict=True)
+        for name, function, accepted in parts:
             (_, first), *arguments = ((n, t) for n, t in tensors.items() if n in accepted)
             parameters = {n: v for n, v in constants.items() if n in accepted}
-            found.append(function(first, **dict(arguments), **parameters))
+            if name in CANCELLING:
+                wide = function(first.to(arrays.WIDE), **parameters)
+                found.append(arrays.round_once(wide, first.dtype))
+            else:
+                found.append(function(first, **dict(arguments), **parameters))
         return _copied(found, buffers)
 
 

@@ -116,7 +116,15 @@ def _of_any_length(tensor: Tensor) -> Tensor:
     return view
 
 
-class OnceEach(CustomGraphPass):
+class OfOurs:
+    """A pass whose result depends on this package."""
+
+    def uuid(self) -> bytes:
+        """What a cached kernel depends on."""
+        return get_hash_for_files(SOURCES)
+
+
+class OnceEach(OfOurs, CustomGraphPass):
     """Compute every expression once: a value and its gradient share the sums of their rows.
 
     And nothing that changes nothing: a product with 1, a quotient by it, a sign below a modulus.
@@ -136,10 +144,6 @@ class OnceEach(CustomGraphPass):
                 node.replace_all_uses_with(first)
                 graph.erase_node(node)
 
-    def uuid(self) -> bytes:
-        """What a cached kernel depends on."""
-        return get_hash_for_files(SOURCES)
-
 
 def _simplified(node: Any) -> torch.fx.Node | None:
     """The argument that a node is equal to, if it is; else it is simplified itself."""
@@ -156,7 +160,7 @@ def _key(node: torch.fx.Node) -> Any:
     return node.target, _hashable(node.args), _hashable(node.kwargs)
 
 
-class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
+class LossLast(OfOurs, _SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
     """Take the sum of a loss last, so that a gradient can share the loop over its rows.
 
     Inductor fuses a sum with elementwise work that comes before it, not after it; and it would
@@ -177,12 +181,8 @@ class LossLast(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run tim
                     _wait(node, array)
         return first + last
 
-    def uuid(self) -> bytes:
-        """What a cached kernel depends on."""
-        return get_hash_for_files(SOURCES)
 
-
-class VectorCode(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
+class VectorCode(OfOurs, _SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
     """Generate the loops for a CPU by the classes of :mod:`gradref.cpp`."""
 
     def __call__(self, nodes: list[Any]) -> list[Any]:
@@ -194,10 +194,6 @@ class VectorCode(_SchedulerPass):  # type: ignore[misc]  # it is chosen at run t
                 backend: Any = V.graph.scheduler.get_backend(device)
                 backend.kernel_proxy_cls = cpp.KernelProxy
         return nodes
-
-    def uuid(self) -> bytes:
-        """What a cached kernel depends on."""
-        return get_hash_for_files(SOURCES)
 
 
 def _elements(node: Any) -> int:

@@ -6,6 +6,7 @@ They compile to vector instructions, where torch's compile to calls. The coeffic
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import log
 
 import torch
@@ -84,6 +85,70 @@ UPPER_TAIL = (
 first, for CENTRE ≤ z ≤ FAR."""
 
 
+REACH_OF_ROOT = 0.6
+"""How far about a root its polynomial goes: further out the terms cancel less."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a function crosses 0, as the sum of two numbers, and the function about there.
+
+    That is (x − root) times a polynomial in x − root for abs(x − root) ≤ REACH_OF_ROOT, highest
+    power first.
+    """
+
+    high: float
+    low: float
+    coefficients: tuple[float, ...]
+
+
+SILU_SLOPE = Root(
+    -1.2784645557403564,
+    1.2979282537628478e-08,
+    (
+        -4.0056627767626196e-05,
+        0.00016278873954433948,
+        0.0007969711441546679,
+        0.00013267609756439924,
+        -0.006606174632906914,
+        -0.015223248861730099,
+        0.01887478306889534,
+        0.1466488093137741,
+        0.2178117036819458,
+    ),
+)
+GELU_SLOPE = Root(
+    -0.7517915368080139,
+    1.211444988769017e-08,
+    (
+        -0.0006912760436534882,
+        -0.002093703718855977,
+        0.004530938342213631,
+        0.019382813945412636,
+        -0.014771899208426476,
+        -0.11400438100099564,
+        -0.01819956861436367,
+        0.3882848918437958,
+        0.43149399757385254,
+    ),
+)
+GELU_TANH_SLOPE = Root(
+    -0.7524614334106445,
+    1.1339627903339533e-08,
+    (
+        -0.0008494281792081892,
+        -0.0022237193770706654,
+        0.005247847177088261,
+        0.01962995156645775,
+        -0.01661950908601284,
+        -0.1139393299818039,
+        -0.015782726928591728,
+        0.3875183165073395,
+        0.4304001033306122,
+    ),
+)
+
+
 def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """a, b and c of exp(t + error) = a·b·(1 + c) for a small ``error``: a and b are powers of 2."""
     t = t.clamp(-FURTHEST, FURTHEST)
@@ -139,6 +204,13 @@ def upper_tail(z: Tensor) -> Tensor:
 def cdf(x: Tensor) -> Tensor:
     """Φ(x) for abs(x) ≤ CENTRE."""
     return 0.5 + x * _polynomial(CDF, x.square())
+
+
+def near(x: Tensor, root: Root, elsewhere: Tensor) -> Tensor:
+    """``elsewhere``, except about a root, where its terms would cancel."""
+    distance = (x - root.high) - root.low
+    about = distance * _polynomial(root.coefficients, distance)
+    return torch.where(distance.abs() <= REACH_OF_ROOT, about, elsewhere)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:

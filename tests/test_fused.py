@@ -75,6 +75,13 @@ def test_precise_is_the_plain_call_to_the_bit() -> None:
     assert not torch.equal(fuse(activations.gelu, "value")(x), value)
 
 
+def test_a_second_derivative_keeps_its_digits_where_it_cancels() -> None:
+    x = torch.linspace(2.39, 2.41, 2001)  # there silu'' crosses 0
+    found = fuse(activations.silu, "value", "second_derivative")(x)[1]
+    expected = activations.silu_second_derivative(x)
+    torch.testing.assert_close(found, expected, rtol=2**-23, atol=0)
+
+
 def test_float64_stays_float64(sigmoid: Fused) -> None:
     x = torch.linspace(-40, 40, 99, dtype=torch.float64)
     value, derivative = sigmoid(x)
@@ -219,6 +226,8 @@ def test_loops_take_vectors_and_keep_one_row(kind: torch.dtype) -> None:
         _, (code,) = run_and_get_code(lambda: kernel(x, grad_output=x, out=out))
     assert "at::vec::cast<float, int32_t>" in code
     assert code.count("std::make_unique") == 1
+    assert code.count("__builtin_prefetch") == 1  # of x, which is grad_output too
+    assert "if (auto" in code  # what is the same for a row, before the loop
     assert not any(slow in code for slow in ("bit_cast", "tmpbuf", "cascade_sum"))
 
 

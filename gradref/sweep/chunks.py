@@ -6,7 +6,8 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from gradref.arrays import WIDE
 from gradref.measure.environment import has_compiler
+from gradref.measure.ulp import HISTOGRAM_EDGES
+from gradref.sweep.tally import Tally
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -51,19 +54,29 @@ class Pass:
         """Some of the inputs of a chunk."""
         return (self._start(chunk) + index).to(torch.int32).view(torch.float32)
 
-    def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, float]:
-        """Which inputs are undecided, and the largest error at all the others.
+    def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, Tally]:
+        """The places of the undecided inputs, and the tally of all the others.
 
         ``got`` is what the function gives; None for the formula itself, rounded once.
         """
-        undecided, worst = self._compiled(self._start(chunk), got, size)
-        return undecided, float(worst)
-
-    def errors(self, chunk: int, got: Tensor, size: int = SIZE) -> tuple[Tensor, Tensor]:
-        """The error in ulp at every input of a chunk, and the float64 values."""
-        x = self.inputs(chunk, size)
-        wide = self.formula(x.to(WIDE))
-        return _errors(got.to(WIDE), wide), wide
+        start = self._start(chunk)
+        is_undecided, worst = self._compiled(start, got, size)
+        undecided = is_undecided.nonzero().squeeze(1)
+        inputs = size - len(undecided)
+        if worst <= 0.5:
+            return undecided, replace(Tally.all_correct(inputs), worst=float(worst))
+        assert got is not None  # our own formula is never further from itself than half an ulp
+        counted = self._compiled_count(start, got, is_undecided, size)
+        at, wrong_nonfinite, lost_to_zero, wrong_sign, *beyond = map(int, counted)
+        return undecided, Tally(
+            inputs,
+            tuple(a - b for a, b in pairwise((inputs, *beyond, 0))),
+            float(worst),
+            (int(start) + at) & 0xFFFFFFFF,
+            wrong_nonfinite=wrong_nonfinite,
+            lost_to_zero=lost_to_zero,
+            wrong_sign=wrong_sign,
+        )
 
     def _start(self, chunk: int) -> Tensor:
         bits = chunk * SIZE
@@ -74,7 +87,12 @@ class Pass:
     def _compiled(self) -> Callable[..., tuple[Tensor, Tensor]]:
         return compiled(self._judge, self.device)
 
+    @functools.cached_property
+    def _compiled_count(self) -> Callable[..., Sequence[Tensor]]:
+        return compiled(self._count, self.device)
+
     def _judge(self, start: Tensor, got: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+        """What is undecided, and the worst error of the rest."""
         x = _inputs(start, size)
         wide = self.formula(x.to(WIDE))
         narrow = wide.to(torch.float32) if got is None else got
@@ -88,6 +106,18 @@ class Pass:
         for point in self.listed:
             undecided = undecided | (x == point)
         return undecided, torch.where(undecided, 0.0, ulp).amax()
+
+    def _count(self, start: Tensor, got: Tensor, undecided: Tensor, size: int) -> Sequence[Tensor]:
+        """Of what is decided the place of the worst error, and how many there are of each kind."""
+        wide = self.formula(_inputs(start, size).to(WIDE))
+        ulp = torch.where(undecided, 0.0, _errors(got.to(WIDE), wide))
+        return (
+            ulp.argmax(),
+            (~undecided & (got.isfinite() != wide.isfinite())).sum(),
+            ((got == 0) & (wide != 0) & (ulp > 1)).sum(),
+            (~undecided & ((got < 0) & (wide > 0) | (got > 0) & (wide < 0))).sum(),
+            *((ulp > edge).sum() for edge in HISTOGRAM_EDGES),
+        )
 
 
 def _inputs(start: Tensor, size: int) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -205,29 +205,15 @@ class Sweep:
     def _sweep(self, comparison: Pass, chunk: int, size: int = chunks.SIZE) -> Chunk:
         """One chunk: float64 decides what it can, Arb the rest."""
         got = None if self.candidate is None else self.candidate(comparison.inputs(chunk, size))
-        undecided, worst = comparison.run(chunk, got, size)
-        index = undecided.nonzero().squeeze(1)
-        open_x = comparison.inputs_at(chunk, index)
-        open_got = self.evaluate(open_x) if got is None else got[index]
+        undecided, decided = comparison.run(chunk, got, size)
+        open_x = comparison.inputs_at(chunk, undecided)
+        open_got = self.evaluate(open_x) if got is None else got[undecided]
         points = to_floats(open_x)
         bits = _bits(open_x)
         settled = self.settler.settle(points, to_floats(open_got))
         near = np.zeros(len(points), dtype=bool)
         for low, high in self.near:
             near |= (points >= low) & (points <= high)
-        count = size - len(points)
-        if worst <= 0.5:
-            decided = replace(Tally.all_correct(count), worst=worst)
-        else:
-            assert got is not None  # our own formula is never further from itself than half an ulp
-            ulp, wide = comparison.errors(chunk, got, size)
-            decided = Tally.of(
-                to_floats(ulp),
-                to_floats(got),
-                to_floats(wide),
-                _bits(comparison.inputs(chunk, size)),
-                ~_mask(undecided),
-            )
         general = Tally.of(
             settled.ulp,
             to_floats(open_got),
@@ -335,10 +321,6 @@ def _bits(x: Tensor) -> Any:
     """The bit patterns of float32 or 16-bit numbers, as integers without a sign."""
     integers = x.view(torch.int32 if x.dtype is torch.float32 else torch.int16)
     return integers.to(torch.int64).cpu().numpy() & (2 ** (8 * x.itemsize) - 1)
-
-
-def _mask(flags: Tensor) -> Any:
-    return flags.cpu().numpy()
 
 
 def _pasted(bits: int, dtype: torch.dtype) -> str:
