@@ -11,9 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from gradref.bench.contest import Ratio
+from gradref.bench.contest import Ratio, ratios
 from gradref.bench.run import Result, latest, read
-from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN, STANDARD
+from gradref.bench.subjects import (
+    BOUND,
+    COMPILED,
+    EAGER,
+    FORMULAS,
+    FRESH,
+    OURS,
+    PLAIN,
+    STANDARD,
+    TORCH_VALUE,
+    VALUE,
+)
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -32,6 +43,8 @@ share of the bound."""
 
 GROWTH = ("sigmoid", "mse_loss")
 LARGE = 16_000_000
+SMALL = 1 << 14
+"""Elements in 64 KiB of float32."""
 
 Entry = tuple[dict[str, Any], Result]
 
@@ -72,6 +85,18 @@ What holds back those that do not reach their aim, from timing parts of the gene
 """
 
 
+PLAIN_CALLS = """\
+## The plain call
+
+It evaluates in float64, one block that stays in the cache after the other, each operation of a
+formula by torch. The aims are twice autograd's time, and for arrays up to 64 KiB not more than it
+takes. "Formulas alone" is what no plain call can be faster than: the operations of both formulas on
+one float64 block, as often as there are blocks, without a check, a conversion or a store. Where
+that is beyond the aim, what the formulas spend on their digits rules the aim out, and what is fast
+is a fused kernel.
+"""
+
+
 def row(result: Result) -> str:
     """The results of one subject."""
     ratios = result.ratios
@@ -83,7 +108,7 @@ def row(result: Result) -> str:
     cells = [
         f"`{result.operation}`",
         result.dtype,
-        " × ".join(f"{n:,}" for n in result.shape),
+        shape(result),
         *(times(name) for name in (EAGER, COMPILED, FRESH, PLAIN)),
         f"{ratios[BOUND].median:.2f}",
         f"{result.compile_seconds:.1f} s",
@@ -140,7 +165,8 @@ def largest(entries: list[Entry]) -> list[Result]:
 def others(entries: list[Entry]) -> list[str]:
     """Who else has it, as multiples of ours."""
     results = largest(entries)
-    names = sorted({n for r in results for n in r.seconds if n not in STANDARD})
+    ours = (*STANDARD, VALUE, TORCH_VALUE)
+    names = sorted({n for r in results for n in r.seconds if n not in ours})
     lines = [f"| operation | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for result in results:
         ratios = result.ratios
@@ -161,6 +187,45 @@ def memory(entries: list[Entry]) -> list[str]:
         if taken:
             lines.append(f"| `{result.operation}` | {' | '.join(cells)} |")
     return lines
+
+
+def plain(entries: list[Entry]) -> list[str]:
+    """The plain calls, and what their formulas alone take, as multiples of autograd."""
+    lines = [
+        "| operation | shape | plain, of autograd | formulas alone, of autograd | aim |",
+        "|---|---|---|---|---|",
+    ]
+    for about, result in entries:
+        small = elements(result) <= SMALL
+        large = LARGE <= elements(result) < 2 * LARGE
+        if about["huge pages"] or result.dtype != "float32" or not (small or large):
+            continue
+        ratios = {name: ratio.median for name, ratio in result.ratios.items()}
+        if FORMULAS in ratios:
+            got, bound = ratios[PLAIN] / ratios[EAGER], ratios[FORMULAS] / ratios[EAGER]
+            aim = 1 if small else 2
+            state = "reached" if got <= aim else "ruled out" if bound > aim else "**not reached**"
+            lines.append(
+                f"| `{result.operation}` | {shape(result)} | {got:.2f} | {bound:.2f} "
+                f"| ≤ {aim}: {state} |"
+            )
+    return lines
+
+
+def values(entries: list[Entry]) -> list[str]:
+    """The value alone against torch's, both into a buffer."""
+    lines = ["| operation | shape | torch's time, as a multiple of ours |", "|---|---|---|"]
+    for about, result in entries:
+        if not about["huge pages"] and result.dtype == "float32" and VALUE in result.ratios:
+            ratio = ratios(result.seconds, VALUE)[TORCH_VALUE]
+            cells = (shape(result), f"{ratio.median:.2f} ± {ratio.margin:.2f}")
+            lines.append(f"| `{result.operation}` | {' | '.join(cells)} |")
+    return lines
+
+
+def shape(result: Result) -> str:
+    """The shape of the first argument."""
+    return " × ".join(f"{n:,}" for n in result.shape)
 
 
 def growth(entries: list[Entry]) -> list[str]:
@@ -202,6 +267,15 @@ def document() -> str:
             "compiled in JAX.",
             "",
             *others(entries),
+            "",
+            PLAIN_CALLS,
+            *plain(entries),
+            "",
+            "## The value alone",
+            "",
+            "Of functions that torch, too, computes into a given buffer.",
+            "",
+            *values(entries),
             "",
             "## Memory, as a multiple of the results",
             "",

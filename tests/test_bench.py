@@ -15,7 +15,17 @@ from typer.testing import CliRunner
 from gradref.bench.contest import CLEAR_REFS, Ratio, contest, peak_bytes, ratios
 from gradref.bench.peers import TEXTBOOK, peers
 from gradref.bench.run import append, read, run
-from gradref.bench.subjects import BOUND, OURS, PLAIN, Subject, WrongResultError, subjects
+from gradref.bench.subjects import (
+    BOUND,
+    FORMULAS,
+    OURS,
+    PLAIN,
+    TORCH_VALUE,
+    VALUE,
+    Subject,
+    WrongResultError,
+    subjects,
+)
 from gradref.cli import app
 from gradref.operation import operations
 
@@ -87,14 +97,22 @@ def test_every_operation_of_torch_is_a_subject() -> None:
         assert one.witness(*one.arrays.values()).dtype == torch.float32
 
 
+def test_the_value_alone_meets_torchs() -> None:
+    one = subject("softmax")
+    one.check()
+    (ours,), (theirs,) = (one.contenders()[name]() for name in (VALUE, TORCH_VALUE))
+    assert ours is theirs is one.buffers[0]
+    assert not {VALUE, TORCH_VALUE} & set(subject("sigmoid").contenders())
+
+
 def test_results_are_appended_and_read_again(tmp_path: Path) -> None:
     result = run(subject("mse_loss"), rounds=3)
-    assert {OURS, PLAIN, BOUND} <= set(result.seconds)
+    assert {OURS, PLAIN, BOUND, FORMULAS} <= set(result.seconds)
     assert result.traffic == 3 * 256 * 4
     assert result.compile_seconds > 0
     path = tmp_path / "results.jsonl"
-    append([result], path)
-    append([dataclasses.replace(result, dtype="bfloat16")], path)
+    append(result, path)
+    append(dataclasses.replace(result, dtype="bfloat16"), path)
     (about, first), (_, second) = read(path)
     assert first == result
     assert second.dtype == "bfloat16"

@@ -75,14 +75,13 @@ def run_all(
         yield run(subject, rounds)
 
 
-def append(results: Iterable[Result], path: Path) -> None:
-    """Add results to a file, with the machine they are of."""
+def append(result: Result, path: Path) -> None:
+    """Add a result to a file, with the machine it is of."""
     huge = os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"
     about = {**environment(), "threads": torch.get_num_threads(), "huge pages": huge}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     with path.open("a") as file:
-        for result in results:
-            file.write(json.dumps({"when": when, "environment": about, **asdict(result)}) + "\n")
+        file.write(json.dumps({"when": when, "environment": about, **asdict(result)}) + "\n")
 
 
 def latest(

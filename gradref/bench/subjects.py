@@ -6,19 +6,24 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from inspect import unwrap
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradref import inductor
+from gradref.arrays import BLOCK, widen
 from gradref.bench.peers import peers
 from gradref.fused import Fused, fuse
 from gradref.operation import Draw, Operation
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
-STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND)
+FORMULAS = "formulas, float64"
+STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND, FORMULAS)
+VALUE, TORCH_VALUE = "value, out=", "torch's value, out="
+"""Of a row-wise function, for which torch has a function that takes a buffer."""
 
 CLASSES = 32_000
 """The length of a row, where the size allows it."""
@@ -97,12 +102,14 @@ class Subject:
         return tuple(torch.empty_like(self.first) for _ in range(count))
 
     def contenders(self) -> dict[str, Callable[[], Any]]:
-        """Everybody, by name; all return the value and the derivative but the bound."""
+        """Everybody, by name; all return the value and the derivative, but for the bounds."""
         found = {
             OURS: lambda: self._fused(out=self.buffers),
             FRESH: lambda: self._fused(),
             PLAIN: self._plain,
             BOUND: lambda: self._bound(),
+            FORMULAS: lambda: self._formulas(),
+            **self._values(),
         }
         if self.record.torch is not None:
             found[EAGER] = lambda: self._autograd(self.witness)
@@ -119,6 +126,34 @@ class Subject:
         *for_value, last = self.buffers
         value = self.record.function(*arguments, out=for_value[0] if for_value else None)
         return value, derivative(*arguments, **self.vector, **self._more, out=last)
+
+    @cached_property
+    def _formulas(self) -> Callable[[], None]:
+        """The bound of the plain calls: the formulas, of one float64 block as often as they do."""
+        rows = max(1, BLOCK * len(self.first) // self.first.numel())
+        arguments = [widen(array[:rows]) for array in self.arrays.values()]
+        vector = {name: widen(array[:rows]) for name, array in self.vector.items()}
+        value = unwrap(self.record.function)
+        derivative = unwrap(self.record.derivatives[self.kernel.results[1]])
+        parameters = self.record.parameters
+
+        def run() -> None:
+            for _ in range(0, len(self.first), rows):
+                value(*arguments, **parameters)
+                derivative(*arguments, **vector, **self._more, **parameters)
+
+        return run
+
+    def _values(self) -> dict[str, Callable[[], Any]]:
+        """The value alone of a function that torch has with a buffer."""
+        theirs = getattr(torch, self.record.name, None)
+        if self.record.kind != "rowwise" or theirs is None:
+            return {}
+        ours, buffer = fuse(self.record.function, "value"), self.buffers[0]
+        return {
+            VALUE: lambda: (ours(self.first, out=buffer),),
+            TORCH_VALUE: lambda: (theirs(self.first, -1, out=buffer),),
+        }
 
     def witness(self, *arguments: Tensor) -> Tensor:
         """torch's counterpart, by its defaults."""
@@ -170,10 +205,12 @@ class Subject:
         """Refuse to time what does not agree: on a sum of magnitudes, to a few digits."""
         contenders = self.contenders()
         expected = [_cloned(r) for r in contenders.pop(PLAIN)()]
-        contenders.pop(BOUND)
+        for bound in (BOUND, FORMULAS):
+            contenders.pop(bound)
         tolerance = 64 * torch.finfo(getattr(torch, self.dtype)).eps
         for name, run in contenders.items():
-            for got, want in zip(run(), expected, strict=True):
+            wanted = expected[:1] if name in (VALUE, TORCH_VALUE) else expected
+            for got, want in zip(run(), wanted, strict=True):
                 off = (got.double() - want).abs().nansum()
                 if not off <= tolerance * want.abs().nansum() + math.sqrt(want.numel()) * 1e-6:
                     raise WrongResultError(f"{self.record.name}: {name} disagrees with the formula")

@@ -31,7 +31,7 @@ def follow(
         for result in run_all(subjects, rounds, on_subject):
             found.append(result)
             if out is not None:
-                append([result], out)
+                append(result, out)
             bar.advance(task)
         return found
 
