@@ -32,27 +32,25 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
             check_parameters(record, literals, bind(signature, (x, *args), kwargs))
         tensor, restore = arrays.enter("x", x)
         tensor = arrays.to_float(tensor, like=x)
-        if out is None and _is_one_block_as_it_is(tensor):
-            return restore(formula(tensor, *args, **kwargs))
-        result = arrays.compute(
-            lambda x: formula(x, *args, **kwargs),
-            Layout(tuple(tensor.shape), None),
-            {"x": (tensor, "element")},
-            "element",
-            tensor.dtype,
-            arrays.enter_out(out, x, tensor.shape, tensor.dtype, {"x": tensor}),
-        )
+        buffer = arrays.enter_out(out, x, tensor.shape, tensor.dtype, {"x": tensor})
+        if torch.compiler.is_compiling() or tensor.numel() <= arrays.BLOCK:
+            wide = formula(arrays.widen(tensor), *args, **kwargs)
+            result = arrays.narrowed(wide, tensor.dtype)
+            if buffer is not None:
+                buffer.copy_(result)
+        else:
+            result = arrays.compute(
+                lambda x: formula(x, *args, **kwargs),
+                Layout(tuple(tensor.shape), None),
+                {"x": (tensor, "element")},
+                "element",
+                tensor.dtype,
+                buffer,
+            )
         return restore(result) if out is None else out
 
     call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
     return call
-
-
-def _is_one_block_as_it_is(tensor: Tensor) -> bool:
-    """Whether a formula can have a tensor without a conversion, as where formulas call others."""
-    if tensor.dtype is not arrays.evaluated_in(tensor.dtype):
-        return False
-    return torch.compiler.is_compiling() or tensor.numel() <= arrays.BLOCK
 
 
 def rows_call(
