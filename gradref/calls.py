@@ -215,11 +215,11 @@ class _Entered:
         first = next(iter(self.inputs.values()))[0]
         mass = self.record.mass
         if self.reduction == "mean" and mass is not None:
-            known = inspect.signature(mass).parameters
+            known = {p.name for p in self.record.mass_arguments}
             parameters = {name: v for name, v in self.parameters.items() if name in known}
             inputs = {name: v for name, v in self.inputs.items() if name in known}
             given = {**parameters, **inputs}
-            needed = [n for n, p in known.items() if p.default is inspect.Parameter.empty]
+            needed = [p.name for p in self.record.mass_arguments if p.default is p.empty]
             if all(given[name] is not None for name in needed):
                 return arrays.total(functools.partial(mass, **parameters), self.layout, inputs)
         count = 1

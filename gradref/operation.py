@@ -151,24 +151,23 @@ class Operation:
     truth_mass: Callable[..., Any] | None = None
     derivatives: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
-    @property
-    def signature(self) -> inspect.Signature:
-        """The formula's, without ``out``."""
-        return inspect.signature(self.formula)
+    signature: inspect.Signature = field(init=False, repr=False)
+    """The formula's, without ``out``."""
+    parameters: dict[str, Any] = field(init=False, repr=False)
+    """Names and defaults of everything that is not a differentiable array."""
+    arguments: tuple[str, ...] = field(init=False, repr=False)
+    """The names of the arrays the operation is a function of."""
+    mass_arguments: tuple[inspect.Parameter, ...] = field(init=False, repr=False)
+    """What the mass of a mean is a function of."""
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Names and defaults of everything that is not a differentiable array."""
-        return {
-            name: parameter.default
-            for name, parameter in self.signature.parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The names of the arrays the operation is a function of."""
-        return tuple(name for name in self.signature.parameters if name not in self.parameters)
+    def __post_init__(self) -> None:
+        """Look at the signatures once: it takes longer than a small array does."""
+        self.signature = inspect.signature(self.formula)
+        named = self.signature.parameters
+        self.parameters = {n: p.default for n, p in named.items() if p.default is not p.empty}
+        self.arguments = tuple(n for n in named if n not in self.parameters)
+        mass = inspect.signature(self.mass).parameters if self.mass is not None else {}
+        self.mass_arguments = tuple(mass.values())
 
     def array_domains(self, given: Mapping[str, Any]) -> dict[str, tuple[Domain, ...]]:
         """What each array may hold, for the other arguments that are given."""
