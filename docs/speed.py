@@ -72,16 +72,18 @@ the memory. Nothing has been measured on a GPU, nor against Liger, which needs o
 
 
 WHY = """\
-What holds back those that do not reach their aim, from timing parts of the generated code:
+What holds back those that do not reach an aim, from timing parts of the generated code:
 
 - `cross_entropy`, `softmax`: three loops over a row in the cache, for the maximum, the sums and the
-  result. The second computes the exponentials, and meanwhile the memory waits: with fewer digits of
-  them, or stored where the result is to be, so that its memory is fetched then, it is faster.
+  result. The second computes the exponentials, and meanwhile the next row is fetched; what is left
+  is their arithmetic.
+- `gelu` computes a form for the middle, one for the tails and one about the zero of its derivative,
+  everywhere, and selects.
+- Where memory is fast, arithmetic counts for more: the share of the bound is then smaller, and the
+  ratio to autograd, whose time is fresh memory, larger or smaller with what that costs.
 - The first calls with arrays of a form, and all calls with NumPy's, go through our checks and
   dynamo's guards, which take longer than all of autograd does for a small array. What is timed
   comes later.
-- The plain call: a block of float64 for every operation of a formula, each written to the cache and
-  read again; a formula that keeps the digits of its tail has many.
 """
 
 
