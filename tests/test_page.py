@@ -61,7 +61,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     seconds = {OURS: 1.0, FRESH: 1.5, PLAIN: 4.0, EAGER: 7.0, COMPILED: 3.5, BOUND: 0.9}
     rounds = {name: [time] * 3 for name, time in seconds.items()}
     result = Result("silu", ("value", "derivative"), "float32", "cpu", (64,), rounds, 1.0, 768)
-    append([result], folder / "bench.jsonl")
+    append(result, folder / "bench.jsonl")
     return [
         f"--verdicts={folder / 'verdicts.json'}",
         f"--checked={folder / 'checked.json'}",
