@@ -50,6 +50,7 @@ class Result:
 
 def run(subject: Subject, rounds: int = ROUNDS) -> Result:
     """The contest of one subject, after everybody has agreed on the result."""
+    torch.compiler.reset()  # dynamo gives up on a function that has been compiled 8 times
     subject.check()
     contenders = subject.contenders()
     seconds = contest(contenders, rounds, subject.device, subject.seed)
