@@ -21,7 +21,7 @@ from sharded_sweep import CHUNKS, short_sweep
 from gradref.measure.ulp import HISTOGRAM_EDGES, errors, to_floats
 from gradref.operation import operations
 from gradref.sweep.certificate import Certificate
-from gradref.sweep.chunks import SIZE, _errors
+from gradref.sweep.chunks import SIZE, Pass, _errors
 from gradref.sweep.digest import source_digest
 from gradref.sweep.journal import Journal
 from gradref.sweep.run import GENERAL, Sweep, float64_error
@@ -155,6 +155,23 @@ def test_a_wrong_candidate_is_counted() -> None:
     assert tally.incorrectly_rounded == 2
     assert (tally.worst, tally.wrong_nonfinite) == (math.inf, 1)
     assert tally.worst_bits == chunk * SIZE + 200
+
+
+def test_errors_are_counted_as_those_of_a_verdict() -> None:
+    """The compiled counts, and those of the judge, of results that are wrong in every way."""
+    size, chunk = 1 << 12, 0xBF
+    got = torch.tensor([0.0, 1.0, -1.0, math.inf, math.nan, -1.0000002, -1e-9]).repeat(size)[:size]
+    comparison = Pass(lambda x: x.copysign(-x), 0.0, [], [])
+    index, decided = comparison.run(chunk, got, size)
+    x, keep = comparison.inputs(chunk, size), np.ones(size, dtype=bool)
+    keep[index.numpy()] = False
+    wide = to_floats(x).copy() * -1
+    ulp = errors(to_floats(got), Balls(wide, np.zeros(size)), torch.float32)
+    bits = np.arange(size) + chunk * SIZE
+    assert decided == Tally.of(ulp, to_floats(got), wide, bits, keep)
+    assert decided.wrong_nonfinite > 0
+    assert decided.lost_to_zero > 0
+    assert decided.wrong_sign > 0
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
