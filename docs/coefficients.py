@@ -105,9 +105,8 @@ class Fit:
         )
 
 
-def about(function: Callable[[mpf], mpf], root: special.Root) -> Callable[[mpf], mpf]:
-    """f(root + d)/d."""
-    zero = mpmath.findroot(function, root.high)
+def about(function: Callable[[mpf], mpf], zero: mpf) -> Callable[[mpf], mpf]:
+    """f(zero + d)/d."""
     return lambda d: function(zero + d) / d
 
 
@@ -121,13 +120,18 @@ FITS = {
     "UPPER_TAIL": (Fit(tail_ratio, START, END, 9), special.UPPER_TAIL),
 }
 ROOTS = {
-    "SILU_SLOPE": (silu_slope, special.SILU_SLOPE),
-    "GELU_SLOPE": (gelu_slope, special.GELU_SLOPE),
-    "GELU_TANH_SLOPE": (gelu_tanh_slope, special.GELU_TANH_SLOPE),
+    name: (mpmath.findroot(function, root.high), function, root)
+    for name, function, root in (
+        ("SILU_SLOPE", silu_slope, special.SILU_SLOPE),
+        ("GELU_SLOPE", gelu_slope, special.GELU_SLOPE),
+        ("GELU_TANH_SLOPE", gelu_tanh_slope, special.GELU_TANH_SLOPE),
+    )
 }
-for name, (function, root) in ROOTS.items():
-    fit = Fit(about(function, root), -special.REACH_OF_ROOT, special.REACH_OF_ROOT, 8)
-    FITS[name] = (fit, root.coefficients)
+REACH = special.REACH_OF_ROOT
+FITS |= {
+    name: (Fit(about(function, zero), -REACH, REACH, 8), root.coefficients)
+    for name, (zero, function, root) in ROOTS.items()
+}
 
 
 def main() -> None:
@@ -137,8 +141,7 @@ def main() -> None:
         print(f"{name} = {fitted!r}")
         errors = f"{fit.error(fitted):.2g}, of those in the source {fit.error(present):.2g}"
         print(f"  largest relative error {errors}")
-    for name, (function, root) in ROOTS.items():
-        zero = mpmath.findroot(function, root.high)
+    for name, (zero, _, _) in ROOTS.items():
         high = np.float32(zero)
         print(f"{name}: root {float(high)!r} + {float(np.float32(zero - mpf(float(high))))!r}")
 

@@ -144,12 +144,16 @@ class Subject:
 
         return run
 
+    @cached_property
+    def _value_kernel(self) -> Fused:
+        return fuse(self.record.function, "value")
+
     def _values(self) -> dict[str, Callable[[], Any]]:
         """The value alone of a function that torch has with a buffer."""
         theirs = getattr(torch, self.record.name, None)
         if self.record.kind != "rowwise" or theirs is None:
             return {}
-        ours, buffer = fuse(self.record.function, "value"), self.buffers[0]
+        ours, buffer = self._value_kernel, self.buffers[0]
         return {
             VALUE: lambda: (ours(self.first, out=buffer),),
             TORCH_VALUE: lambda: (theirs(self.first, -1, out=buffer),),
