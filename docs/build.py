@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gradref.measure.elementwise import ORDERS
-from gradref.operation import Operation, operations
-from gradref.report.text import called
+from gradref.operation import Operation, called, operations
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import GENERAL, NEAR_ZERO
 

@@ -224,6 +224,15 @@ def operation(function: Callable[..., Any]) -> Operation:
     return record
 
 
+def called(name: str, parameters: Mapping[str, Any]) -> str:
+    """An operation with what is not default, as a person writes it."""
+    shown = (
+        (n, f"<{v.draw}>" if isinstance(v, Domain) else repr(v)) for n, v in parameters.items()
+    )
+    given = ", ".join(f"{name}={value}" for name, value in shown)
+    return f"{name}({given})" if given else name
+
+
 def operations(*names: str) -> list[Operation]:
     """Every operation of the packages in the entry-point group ``gradref.operations``.
 

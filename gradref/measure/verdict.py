@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradref.measure.ulp import Errors, errors
-from gradref.operation import Operation, operations
+from gradref.operation import Operation, called, operations
 from gradref.truth.jets import Balls, Floats
 
 Mask = NDArray[np.bool_]
@@ -48,17 +48,8 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The operation with what is not default, as a person writes it."""
-        if not self.parameters:
-            return self.operation
-        return (
-            f"{self.operation}({', '.join(f'{k}={_short(v)}' for k, v in self.parameters.items())})"
-        )
-
-
-def _short(value: Any) -> str:
-    wants = getattr(value, "draw", None)
-    return repr(value) if wants is None else f"<{wants}>"
+        """The operation with what is not default."""
+        return called(self.operation, self.parameters)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from gradref.operation import called
 from gradref.report.terminal import progress
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import Sweep, rank_and_world
@@ -53,8 +54,7 @@ def _advance(bar: Progress, task: TaskID, done: int, of: int) -> None:
 
 
 def _label(sweep: Sweep) -> str:
-    setting = ", ".join(f"{name}={value}" for name, value in sweep.case.items())
-    name = f"{sweep.record.name}({setting})" if setting else sweep.record.name
+    name = called(sweep.record.name, sweep.case)
     return f"{name} {sweep.quantity} {sweep.dtype} {sweep.device}"
 
 

@@ -21,7 +21,7 @@ from gradref.check import run as check
 from gradref.check.verdict import Verdict
 from gradref.measure.environment import environment
 from gradref.measure.verdict import Finding, Row
-from gradref.operation import Facts, Operation
+from gradref.operation import Facts, Operation, called
 from gradref.report import checked, declaration, documentation, summary, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart
@@ -129,7 +129,7 @@ class Card:
         """The function with its derivatives, for every setting."""
         for case in self.settings:
             along, series = curves(self.record, {**self.record.parameters, **case})
-            label = text.called(self.name, case)
+            label = called(self.name, case)
             names = ", ".join(line.name for line in series)
             caption = f"{label}: {names}" + (f" for {along}" if along else "")
             x = Axis.around(np.array([series[0].x.min(), series[0].x.max()]))
@@ -141,7 +141,7 @@ class Card:
         for case in self.settings if self.record.facts is not None else ():
             parameters = {**self.record.parameters, **case}
             for order, series in error_lines(self.record, parameters).items():
-                caption = f"{text.called(self.name, case)}: {order} in float32, worst error in ulp"
+                caption = f"{called(self.name, case)}: {order} in float32, worst error in ulp"
                 axes = float32_axis(), ulp_axis()
                 drawing = chart(series, *axes, f"{order}: error in ulp", caption, alone)
                 yield Figure(caption, drawing)

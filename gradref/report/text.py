@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from gradref.measure.verdict import Finding
 from gradref.report.summary import Line
@@ -26,12 +24,6 @@ def ulp(value: float | None) -> str:
         if value < 1000
         else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
     )
-
-
-def called(name: str, parameters: Mapping[str, Any]) -> str:
-    """An operation with what is not default."""
-    given = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
-    return f"{name}({given})" if given else name
 
 
 def share(value: float | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradref.measure.ulp import HISTOGRAM_EDGES
+from gradref.operation import called
 from gradref.sweep.tally import Tally
 
 FORMAT = 1
@@ -72,8 +73,7 @@ class Certificate:
     @property
     def label(self) -> str:
         """What it is about, as a person writes it."""
-        given = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
-        of = f" of {self.operation}({given})" if given else ""
+        of = f" of {called(self.operation, self.parameters)}" if self.parameters else ""
         return f"{self.quantity.replace('_', ' ')}{of}"
 
     @property
