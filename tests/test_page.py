@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -62,6 +64,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     rounds = {name: [time] * 3 for name, time in seconds.items()}
     result = Result("silu", ("value", "derivative"), "float32", "cpu", (64,), rounds, 1.0, 768)
     append(result, folder / "bench.jsonl")
+    with mock.patch.dict(os.environ, THP_MEM_ALLOC_ENABLE="1"):
+        append(result, folder / "bench.jsonl")
     return [
         f"--verdicts={folder / 'verdicts.json'}",
         f"--checked={folder / 'checked.json'}",
@@ -104,6 +108,8 @@ def test_shows_what_was_measured(path: Path) -> None:
     assert "gradref verify gelu --json" in gelu
     assert "gradref bench gelu" in gelu
     assert "7.00×" in silu, "autograd beside ours"
+    assert "<h4>float32, 64, cpu</h4>" in silu
+    assert "<h4>float32, 64, cpu, huge pages</h4>" in silu
     assert "65,536" in silu, "a certificate, and proved verdicts"
     assert "mine.py" in silu
     assert "exp overflows" in silu or "fail" in silu

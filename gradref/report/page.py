@@ -36,7 +36,7 @@ class Measured:
     rows: list[Row] = field(default_factory=list)
     certificates: list[Certificate] = field(default_factory=list)
     checked: dict[str, list[Verdict]] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
+    benchmarks: list[tuple[dict[str, Any], Result]] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -57,8 +57,7 @@ class Measured:
             for path in sorted(folder.glob("*.json")):
                 measured.certificates.append(_read(path, "gradref certify", Certificate.read))
         for path in benchmarks:
-            found_there = _read(path, "gradref bench", bench.read)
-            measured.results += [result for _, result in bench.latest(found_there)]
+            measured.benchmarks += bench.latest(_read(path, "gradref bench", bench.read))
         return measured
 
 
@@ -96,7 +95,7 @@ class Card:
         self.record, self.name = record, record.name
         self.rows = [row for row in measured.rows if row.operation == self.name]
         self.certificates = [c for c in measured.certificates if c.operation == self.name]
-        self.results = [r for r in measured.results if r.operation == self.name]
+        self.benchmarks = [b for b in measured.benchmarks if b[1].operation == self.name]
         self.kernels = {
             subject: [v for v in verdicts if v.label.partition("(")[0] == self.name]
             for subject, verdicts in measured.checked.items()
@@ -180,8 +179,9 @@ class Card:
     @property
     def speeds(self) -> Iterator[tuple[str, list[Bar]]]:
         """The times of a value with its derivative, beside ours."""
-        for result in self.results:
+        for about, result in self.benchmarks:
             shape = " × ".join(f"{n:,}" for n in result.shape)
+            pages = ", huge pages" if about["huge pages"] else ""
             times = {
                 name: result.ratios[name].median
                 for name in (EAGER, COMPILED)
@@ -190,7 +190,7 @@ class Card:
             times |= {OURS: 1.0, BOUND: result.ratios[BOUND].median}
             most = max(times.values())
             bars = [Bar(NAMES[n], t / most, f"{t:.2f}×") for n, t in times.items()]
-            yield f"{result.dtype}, {shape}, {result.device}", bars
+            yield f"{result.dtype}, {shape}, {result.device}{pages}", bars
 
 
 NAMES = {
