@@ -14,8 +14,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gradref.bench.contest import contest, ratios
-from gradref.bench.run import ROUNDS, SIZES
+from gradref.bench.run import SIZES, run
 from gradref.bench.subjects import OURS, Subject
 from gradref.operation import operations
 
@@ -29,12 +28,11 @@ def test_value_and_derivative(benchmark: BenchmarkFixture, name: str, size: str,
     torch.set_num_threads(2)
     elements = SIZES[size] if benchmark.enabled else 1 << 10
     subject = Subject(operations(name)[0], kind, "cpu", elements)
-    subject.check()
-    contenders = subject.contenders()
-    benchmark(contenders[OURS])
     if benchmark.enabled:
-        found = ratios(contest(contenders, ROUNDS, "cpu"), OURS)
-        benchmark.extra_info |= {n: asdict(r) for n, r in found.items()}
+        benchmark.extra_info |= {n: asdict(r) for n, r in run(subject).ratios.items()}
+    else:
+        subject.check()
+    benchmark(subject.contenders()[OURS])
 
 
 @pytest.mark.parametrize("exponent", [10, 13, 16, 20, 24, 27])
