@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +119,7 @@ class Fused:
         entered_buffers = [
             arrays.enter_out(b, given[first], x.shape, x.dtype, tensors) for b in shown
         ]
+        _check_apart(entered_buffers)
         buffers = [None if b is None else _same_as_input(b, tensors) for b in entered_buffers]
         constants = {name: value for name, value in given.items() if name not in tensors}
         found, run = self._run(tensors, constants, buffers)
@@ -145,8 +147,6 @@ class Fused:
         if len(buffers) != sum(wanted):
             names = [n for n, is_wanted in zip(self.results, wanted, strict=True) if is_wanted]
             reject("out", f"{len(buffers)} buffers", f"one for each of {', '.join(names)}")
-        if len({id(buffer) for buffer in buffers}) < len(buffers):
-            reject("out", "one buffer twice", "one of its own for each result")
         return [buffers.pop(0) if is_wanted else None for is_wanted in wanted]
 
     def _has_the_shape_of_the_input(self, result: str, given: Mapping[str, Any]) -> bool:
@@ -256,6 +256,13 @@ def _with_keywords(
                 parameters[extra] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     out = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None)
     return inspect.Signature([*parameters.values(), out])
+
+
+def _check_apart(buffers: Buffers) -> None:
+    """Refuse buffers of which one result would overwrite the other."""
+    places = [arrays.extent(buffer) for buffer in buffers if buffer is not None]
+    if any(arrays.overlap(a, b) for a, b in itertools.combinations(places, 2)):
+        reject("out", "buffers that share memory", "one of its own for each result")
 
 
 def _same_as_input(buffer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
