@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from math import inf, pi, sqrt
 from typing import Any, Literal
@@ -121,7 +122,8 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r"""Gaussian error linear unit.
 
     .. math:: \operatorname{gelu}(x) = x\,\Phi(x)
-              = \tfrac{x}{2} \operatorname{erfc}\!\left(-\tfrac{x}{\sqrt 2}\right)
+              = \max(x, 0) - |x|\,\Phi(-|x|), \quad
+              \Phi(x) = \tfrac12 \operatorname{erfc}\!\left(-\tfrac{x}{\sqrt 2}\right)
 
     and with ``approximate="tanh"``, u(x) = √(2/π) (x + 0.044715 x³),
 
@@ -136,15 +138,15 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     >>> gelu(torch.tensor([-6.0, 0.0, 2.0]))
     tensor([-5.9195e-09,  0.0000e+00,  1.9545e+00])
     """
-    t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
+        t = x.clamp(-REACH, REACH)
         v, error = _argument(t)
         gate = 1 / (1 + exp(-v.abs()))
         value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
     else:
-        left, value = ~(x > TAIL[t.dtype]), x * _cdf(t)
-        if some(left):
-            value = torch.where(left, _times_gaussian(t * _tail(t), t), value)
+        z = x.abs().clamp(max=REACH)
+        below = _gaussian(z, lambda: z * _upper_tail(z), lambda: z * _ratio(z))
+        value = x.clamp(min=-0.0) - below
     return near_0(x, 0.5 * x, x.square() * DENSITY_AT_0[0], value, TINY)
 
 
@@ -152,13 +154,13 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r""":math:`\Phi(x) + x\,\varphi(x)`; with tanh, v = 2u, :math:`\sigma(v)\,(1 + xv'\sigma(-v))`.
 
-    In the left tail, where Φ underflows, it is :math:`\varphi(x)\,(x + \Phi(x)/\varphi(x))`.
+    That is :math:`1 + c` for x > 0, else :math:`-c`, with :math:`c = |x|\,\varphi(x) - \Phi(-|x|)`.
 
     >>> gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
     tensor([-3.5469e-08,  5.0000e-01,  1.0852e+00])
     """
-    t = x.clamp(-REACH, REACH)
     if approximate == "tanh":
+        t = x.clamp(-REACH, REACH)
         v, error = _argument(t)
         e = exp(-v.abs())
         rate, low = _even(t, 3)
@@ -169,11 +171,13 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         below = torch.where(v > 0, 0.0, error) - lost / scale
         slope = times_exp(factor / scale, v.clamp(max=0), below)
         return near_root(t, special.GELU_TANH_SLOPE, slope)
-    left, slope = ~(t > TAIL[t.dtype]), _cdf(t) + _times_density(t, t)
-    if some(left):
-        tail = _times_gaussian(t * DENSITY_AT_0[0] + _tail(t), t)
-        slope = torch.where(left, tail, slope)
-    return near_root(t, special.GELU_SLOPE, slope)
+    z = x.abs().clamp(max=REACH)
+    above = _gaussian(
+        z,
+        lambda: _times_density(z, z) - _upper_tail(z),
+        lambda: z * DENSITY_AT_0[0] - _ratio(z),
+    )
+    return near_root(x, special.GELU_SLOPE, torch.where(x > 0, 1 + above, -above))
 
 
 @second_derivative(gelu)
@@ -200,8 +204,8 @@ def gelu_second_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = 
     return _times_density((2 - square) - error, t)
 
 
-TAIL = {torch.float64: -37.0, torch.float32: -special.CENTRE}
-"""Left of it Φ is evaluated as a multiple of φ, which underflows later."""
+FAR = 37.0
+"""Beyond it Φ(−z) is evaluated as a multiple of φ(z), which underflows later."""
 
 REACH = 50.0
 """Beyond it φ and σ(2u) underflow in float64, and x·φ would be inf·0."""
@@ -220,26 +224,31 @@ with localcontext(prec=50):
     CUBIC = _constant(2 * (2 / PI).sqrt() * Decimal("0.044715"))
 
 
-def _cdf(x: Tensor) -> Tensor:
-    """Φ(x) = ½ erfc(−x/√2), with the rounding error of x/√2 put back to first order."""
-    if x.dtype is not torch.float64:
-        far = 1 - _times_gaussian(_tail(x), x)
-        return torch.where(x.abs() < special.CENTRE, special.cdf(x), far)
-    z, error = two_product(x, -HALF_ROOT[0])
-    error = error - x * HALF_ROOT[1]
-    cdf: Tensor = torch.special.erfc(z) / 2 - torch.exp(-z * z) * error / sqrt(pi)
-    return cdf
+def _gaussian(z: Tensor, near: Callable[[], Tensor], ratio: Callable[[], Tensor]) -> Tensor:
+    """``near``, but ``ratio``·exp(−z²/2) for z > FAR; in float32, where it is faster, anywhere."""
+    if z.dtype is not torch.float64:
+        return _times_gaussian(ratio(), z)
+    far, value = z > FAR, near()
+    return torch.where(far, _times_gaussian(ratio(), z), value) if some(far) else value
 
 
-def _tail(x: Tensor) -> Tensor:
-    """Φ(−|x|)/exp(−x²/2) where x ≤ TAIL; in float64 by its asymptotic series in 1/x²."""
-    if x.dtype is not torch.float64:
-        return special.upper_tail(x.abs())
-    u = x.clamp(max=TAIL[x.dtype]).pow(-2)
+def _upper_tail(z: Tensor) -> Tensor:
+    """Φ(−z) = ½ erfc(z/√2) for z ≤ FAR, with the rounding error of z/√2 put back to first order."""
+    w, error = two_product(z, HALF_ROOT[0])
+    error = error + z * HALF_ROOT[1]
+    tail: Tensor = torch.special.erfc(w) / 2 - torch.exp(-w * w) * error / sqrt(pi)
+    return tail
+
+
+def _ratio(z: Tensor) -> Tensor:
+    """Φ(−z)/exp(−z²/2); in float64 for z > FAR, by its asymptotic series in 1/z²."""
+    if z.dtype is not torch.float64:
+        return special.upper_tail(z)
+    u = z.clamp(min=FAR).pow(-2)
     series = torch.ones_like(u)
     for odd in (13, 11, 9, 7, 5, 3, 1):
         series = 1 - odd * u * series
-    return -series / x * DENSITY_AT_0[0]
+    return series / z * DENSITY_AT_0[0]
 
 
 def _times_gaussian(c: Tensor, x: Tensor, error: Tensor | float = 0.0) -> Tensor:

@@ -36,17 +36,11 @@ def artanh_rest(u: mpf) -> mpf:
     return 2 * (mpmath.atanh(s) - s) / s**3
 
 
-def cdf_ratio(u: mpf) -> mpf:
-    """(Φ(x) − ½)/x for x² = u."""
-    x = mpmath.sqrt(u)
-    return (mpmath.ncdf(x) - mpf("0.5")) / x
-
-
 def tail_ratio(s: mpf) -> mpf:
-    """(z + MIDDLE)·Φ(−z)·exp(z²/2) for s = (z − MIDDLE)/(z + MIDDLE)."""
-    z = special.MIDDLE * (1 + s) / (1 - s)
+    """(z − POLE)·Φ(−z)·exp(z²/2) for s = (z − ZERO)/(z − POLE)."""
+    z = (special.ZERO - special.POLE * s) / (1 - s)
     tail = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) / 2
-    return (z + special.MIDDLE) * tail
+    return (z - special.POLE) * tail
 
 
 def silu_slope(x: mpf) -> mpf:
@@ -110,14 +104,13 @@ def about(function: Callable[[mpf], mpf], zero: mpf) -> Callable[[mpf], mpf]:
     return lambda d: function(zero + d) / d
 
 
-START = (special.CENTRE - special.MIDDLE) / (special.CENTRE + special.MIDDLE)
-END = (special.FAR - special.MIDDLE) / (special.FAR + special.MIDDLE)
+START = special.ZERO / special.POLE
+END = (special.FAR - special.ZERO) / (special.FAR - special.POLE)
 FITS = {
     "EXP": (Fit(exp_rest, -special.REDUCED, special.REDUCED, 5), special.EXP),
     "TANH": (Fit(tanh_ratio, 0.0, special.SMALL**2, 4), special.TANH),
     "ARTANH": (Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, 2), special.ARTANH),
-    "CDF": (Fit(cdf_ratio, 0.0, special.CENTRE**2, 6), special.CDF),
-    "UPPER_TAIL": (Fit(tail_ratio, START, END, 9), special.UPPER_TAIL),
+    "UPPER_TAIL": (Fit(tail_ratio, START, END, 10), special.UPPER_TAIL),
 }
 ROOTS = {
     name: (mpmath.findroot(function, root.high), function, root)

@@ -31,6 +31,8 @@ from gradref.inductor import SMALL
 Code = Callable[..., Any]
 """What writes the code of an operation on variables of inductor's."""
 
+_index: Callable[[Any], str] = cexpr_index
+
 NEXT_FITS = 1 << 17
 """The longest row, in elements, beside which the next one is still in a core's cache when its turn
 comes."""
@@ -40,7 +42,6 @@ CAST = {
     (torch.int32, torch.float32): "at::vec::cast<int32_t, float>",
 }
 TYPE = {torch.float32: "float", torch.int32: "int32_t"}
-_cpp: Callable[[Any], str] = cexpr_index
 INF = "std::numeric_limits<float>::infinity()"
 
 
@@ -162,9 +163,9 @@ class VecKernel(LongSums, CppVecKernel):
 
     def fetch_next_row(self) -> None:
         """Let the memory work while this row is computed."""
-        row, length = self.itervars[-2], _cpp(self.rename_indexing(self.ranges[-1]))
+        row, length = self.itervars[-2], _index(self.rename_indexing(self.ranges[-1]))
         for name, index in self.rows:
-            place = _cpp(self.rename_indexing(index.subs(row, row + 1)))
+            place = _index(self.rename_indexing(index.subs(row, row + 1)))
             fetch = f"__builtin_prefetch({self.args.input(name)} + {place})"
             self.loads.writeline(f"if ({length} <= {NEXT_FITS}) {fetch};")
 
@@ -207,13 +208,14 @@ class KernelProxy(CppKernelProxy):
         known = set(self.kernel_group.args.output_buffers)
         super().codegen_nodes(nodes)
         kernel: Any = self.kernels[0]
+        if not isinstance(kernel, VecKernel) or not kernel.is_along_row:
+            return
         nest: Any = self.loop_nest
-        if isinstance(kernel, VecKernel) and kernel.is_along_row:
-            loop = nest.loops[-1]
-            loop.lines = functools.partial(_after, kernel.constants, loop.lines)
-            reads = {read.name for node in nodes for read in node.read_writes.reads}
-            if reads & known and any(node.is_reduction() for node in nodes):
-                kernel.fetch_next_row()
+        loop = nest.loops[-1]
+        loop.lines = functools.partial(_after, kernel.constants, loop.lines)
+        reads = {read.name for node in nodes for read in node.read_writes.reads}
+        if reads & known and any(node.is_reduction() for node in nodes):
+            kernel.fetch_next_row()
 
 
 def _row_scope() -> LocalBufferContext | None:

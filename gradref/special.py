@@ -54,36 +54,22 @@ TANH = (
 )
 """(tanh(x)/x − 1)/x² as a polynomial in x² for abs(x) ≤ SMALL, highest power first."""
 
-CENTRE = 1.0
-"""Up to it the normal distribution is ½ and a polynomial, further out a share of its density."""
-
-CDF = (
-    5.368464712773857e-07,
-    -9.273141586163547e-06,
-    0.00011531932250363752,
-    -0.0011872879695147276,
-    0.009973550215363503,
-    -0.06649038195610046,
-    0.3989422917366028,
-)
-"""(Φ(x) − ½)/x as a polynomial in x² for abs(x) ≤ CENTRE, highest power first."""
-
-MIDDLE, FAR = 1.5, 15.0
+ZERO, POLE, FAR = 1.25, -2.75, 15.0
 UPPER_TAIL = (
-    0.002279432723298669,
-    -0.003338712500408292,
-    -0.0017485631396993995,
-    -0.00244453689083457,
-    0.0039022990968078375,
-    0.017649773508310318,
-    0.01789945736527443,
-    -0.057495713233947754,
-    -0.19509953260421753,
-    0.6173419952392578,
+    0.0009740626555867493,
+    -0.0030043302103877068,
+    -0.0016489592380821705,
+    0.006428837776184082,
+    0.01203963253647089,
+    -0.010364139452576637,
+    -0.061516039073467255,
+    0.025852838531136513,
+    0.3519560992717743,
+    -0.8448288440704346,
+    0.9230412840843201,
 )
-"""(z + MIDDLE)·Φ(−z)·exp(z²/2) as a polynomial in s = (z − MIDDLE)/(z + MIDDLE), highest power
-first, for CENTRE ≤ z ≤ FAR."""
-
+"""(z − POLE)·Φ(−z)·exp(z²/2) as a polynomial in s = (z − ZERO)/(z − POLE) for 0 ≤ z ≤ FAR, highest
+power first."""
 
 REACH_OF_ROOT = 0.6
 """How far about a root its polynomial goes: further out the terms cancel less."""
@@ -196,14 +182,9 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def upper_tail(z: Tensor) -> Tensor:
-    """Φ(−z)·exp(z²/2) for z ≥ CENTRE, Mills' ratio times φ(0)."""
-    shifted = z + MIDDLE
-    return _polynomial(UPPER_TAIL, (z - MIDDLE) / shifted) / shifted
-
-
-def cdf(x: Tensor) -> Tensor:
-    """Φ(x) for abs(x) ≤ CENTRE."""
-    return 0.5 + x * _polynomial(CDF, x.square())
+    """Φ(−z)·exp(z²/2) for z ≥ 0, Mills' ratio times φ(0)."""
+    distance = z - POLE
+    return _polynomial(UPPER_TAIL, (z - ZERO) / distance) / distance
 
 
 def near(x: Tensor, root: Root, elsewhere: Tensor) -> Tensor:

@@ -147,8 +147,7 @@ def test_float64_never_comes_to_what_is_for_float32(
         ("tanh", 2**-20, 10.0, mpmath.tanh),
         ("log1p", 2**-30, 2.0, mpmath.log1p),
         ("log1p", 2.0, 2.0**20, mpmath.log1p),
-        ("cdf", -1.0, 1.0, mpmath.ncdf),
-        ("upper_tail", 1.0, 15.0, lambda z: mpmath.ncdf(-z) * mpmath.exp(z**2 / 2)),
+        ("upper_tail", 0.0, 15.0, lambda z: mpmath.ncdf(-z) * mpmath.exp(z**2 / 2)),
     ],
 )
 def test_polynomials_are_accurate(name: str, low: float, high: float, exact: Any) -> None:
