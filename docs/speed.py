@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradref.bench.contest import Ratio, ratios
+from gradref.bench.contest import ratios
 from gradref.bench.run import Result, latest, read
 from gradref.bench.subjects import (
     BOUND,
@@ -25,9 +25,11 @@ from gradref.bench.subjects import (
     TORCH_VALUE,
     VALUE,
 )
+from gradref.report.drawing import Axis, Series, chart
+from gradref.report.page import Figure
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
 
 TARGETS: dict[str, tuple[float, float, float, float]] = {
     "sigmoid": (7, 3, 4, 0.8),
@@ -42,6 +44,8 @@ TARGETS: dict[str, tuple[float, float, float, float]] = {
 share of the bound."""
 
 GROWTH = ("sigmoid", "mse_loss")
+CURVES = (OURS, EAGER, BOUND)
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 LARGE = 16_000_000
 SMALL = 1 << 14
 """Elements in 64 KiB of float32."""
@@ -72,13 +76,13 @@ the memory. Nothing has been measured on a GPU, nor against Liger, which needs o
 
 
 WHY = """\
-What holds back those that do not reach an aim, from timing parts of the generated code:
+What keeps the kernels below the bound, from timing parts of the generated code:
 
 - `cross_entropy`, `softmax`: three loops over a row in the cache, for the maximum, the sums and the
   result. The second computes the exponentials, and meanwhile the next row is fetched; what is left
   is their arithmetic.
-- `gelu` computes a form for the middle, one for the tails and one about the zero of its derivative,
-  everywhere, and selects.
+- `gelu` computes its tail, and a polynomial for where its derivative crosses 0, everywhere, and
+  selects: more arithmetic than fast memory waits for.
 - Where memory is fast, arithmetic counts for more: the share of the bound is then smaller, and the
   ratio to autograd, whose time is fresh memory, larger or smaller with what that costs.
 - The first calls with arrays of a form, and all calls with NumPy's, go through our checks and
@@ -92,10 +96,9 @@ PLAIN_CALLS = """\
 
 It evaluates in float64, one block that stays in the cache after the other, each operation of a
 formula by torch. The aims are twice autograd's time, and for arrays up to 64 KiB not more than it
-takes. "Formulas alone" is what no plain call can be faster than: the operations of both formulas on
-one float64 block, as often as there are blocks, without a check, a conversion or a store. Where
-that is beyond the aim, what the formulas spend on their digits rules the aim out, and what is fast
-is a fused kernel.
+takes. "Unchecked" is what no plain call can be faster than: every block converted to float64, put
+into the formula and rounded into the result, in a bare loop. Where that is beyond the aim, what the
+formulas spend on their digits rules the aim out, and what is fast is a fused kernel.
 """
 
 
@@ -121,7 +124,7 @@ def row(result: Result) -> str:
 def aims(entries: list[Entry]) -> list[str]:
     """What was aimed at, and what came out."""
     large = {
-        (about["huge pages"], r.operation): r.ratios
+        (about["huge pages"], r.operation): r
         for about, r in entries
         if r.dtype == "float32" and LARGE <= elements(r) < 2 * LARGE
     }
@@ -130,23 +133,24 @@ def aims(entries: list[Entry]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for name, wanted in sorted(TARGETS.items()):
-        plain, huge = large.get((False, name), {}), large.get((True, name), {})
+        plain, huge = large.get((False, name)), large.get((True, name))
         asked = ((plain, EAGER), (huge, EAGER), (plain, COMPILED), (plain, BOUND))
-        cells = [reached(ratios, n, aim) for (ratios, n), aim in zip(asked, wanted, strict=True)]
+        cells = [reached(result, n, aim) for (result, n), aim in zip(asked, wanted, strict=True)]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return lines
 
 
-def reached(ratios: dict[str, Ratio], name: str, aim: float) -> str:
+def reached(result: Result | None, name: str, aim: float) -> str:
     """A result beside its aim; where not even the bound reaches that, what the bound does."""
-    if name not in ratios:
+    if result is None or name not in result.ratios:
         return f"not measured (≥ {aim:g})"
-    got, at_most = ratios[name].median, ratios[name].median / ratios[BOUND].median
-    if got >= aim:
-        return f"{got:.2f} (≥ {aim:g})"
+    ratio, at_most = result.ratios[name], ratios(result.seconds, BOUND)[name].median
+    got = f"{ratio.median:.2f} ± {ratio.margin:.2f}"
+    if ratio.median >= aim:
+        return f"{got} (≥ {aim:g})"
     if at_most < aim:
-        return f"{got:.2f} (≥ {aim:g}; the bound itself {at_most:.2f})"
-    return f"{got:.2f} (≥ {aim:g}, **not reached**)"
+        return f"{got} (≥ {aim:g}; the bound itself {at_most:.2f})"
+    return f"{got} (≥ {aim:g}, **not reached**)"
 
 
 def elements(result: Result) -> int:
@@ -192,9 +196,9 @@ def memory(entries: list[Entry]) -> list[str]:
 
 
 def plain(entries: list[Entry]) -> list[str]:
-    """The plain calls, and what their formulas alone take, as multiples of autograd."""
+    """The plain calls, and what they would take without a check, as multiples of autograd."""
     lines = [
-        "| operation | shape | plain, of autograd | formulas alone, of autograd | aim |",
+        "| operation | shape | plain, of autograd | unchecked, of autograd | aim |",
         "|---|---|---|---|---|",
     ]
     for about, result in entries:
@@ -234,17 +238,41 @@ def growth(entries: list[Entry]) -> list[str]:
     """The time of an element, by size."""
     lines = ["| operation | elements | ns an element, fused | autograd, as a multiple |"]
     lines.append("|---|---|---|---|")
-    for about, result in sorted(entries, key=lambda e: (e[1].operation, elements(e[1]))):
-        if result.operation in GROWTH and result.dtype == "float32" and not about["huge pages"]:
+    for operation in GROWTH:
+        for result in grown(entries, operation):
             each = float(np.median(result.seconds[OURS])) / elements(result) * 1e9
             cells = (f"{elements(result):,}", f"{each:.2f}", f"{result.ratios[EAGER].median:.2f}")
-            lines.append(f"| `{result.operation}` | {' | '.join(cells)} |")
+            lines.append(f"| `{operation}` | {' | '.join(cells)} |")
     return lines
 
 
-def document() -> str:
+def curves(entries: list[Entry]) -> dict[str, Figure]:
+    """The time of an element over their number, on scales of powers, by the names of the files."""
+    sizes = Axis(9.5, 27.5, [(n, f"2{str(n).translate(SUPERSCRIPTS)}") for n in range(10, 28, 4)])
+    times = Axis(-1.5, 2.5, [(power, f"{10.0**power:g}") for power in range(-1, 3)])
+    found = {}
+    for operation in GROWTH:
+        results = grown(entries, operation)
+        counts = np.array([elements(result) for result in results], dtype=float)
+        lines = []
+        for name in CURVES:
+            medians = np.array([np.median(result.seconds[name]) for result in results])
+            lines.append(Series(name, np.log2(counts), np.log10(medians / counts * 1e9)))
+        caption = f"{operation}: nanoseconds an element, by the number of elements"
+        heading = f"{operation}, ns an element"
+        picture = chart(lines, sizes, times, heading, caption, alone=True)
+        found[f"growth/{operation}.svg"] = Figure(caption, picture)
+    return found
+
+
+def grown(entries: list[Entry], operation: str) -> list[Result]:
+    """The float32 results of an operation, by size."""
+    found = [r for about, r in entries if r.operation == operation and not about["huge pages"]]
+    return sorted((r for r in found if r.dtype == "float32"), key=elements)
+
+
+def document(entries: list[Entry]) -> str:
     """The whole of it."""
-    entries = latest(e for path in sorted(RESULTS.glob("*.jsonl")) for e in read(path))
     ordinary = [result for about, result in entries if not about["huge pages"]]
     machines = {
         f"torch {a['torch']}, {a['cpu capability']}, {a['threads']} threads, {a['when'][:10]}"
@@ -288,6 +316,11 @@ def document() -> str:
             "",
             "## Growth",
             "",
+            *(
+                f'<img src="{name}" alt="{figure.caption}" width="49%">'
+                for name, figure in curves(entries).items()
+            ),
+            "",
             *growth(entries),
             "",
             "## Everything",
@@ -301,5 +334,19 @@ def document() -> str:
     )
 
 
+def measured() -> list[Entry]:
+    """The latest result of every subject."""
+    return latest(e for path in sorted(RESULTS.glob("*.jsonl")) for e in read(path))
+
+
+def main() -> None:
+    """The text and the curves."""
+    entries = measured()
+    (DOCS / "speed.md").write_text(document(entries))
+    for name, figure in curves(entries).items():
+        (DOCS / name).parent.mkdir(exist_ok=True)
+        (DOCS / name).write_text(figure.drawing + "\n")
+
+
 if __name__ == "__main__":
-    (ROOT / "docs" / "speed.md").write_text(document())
+    main()

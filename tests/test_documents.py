@@ -30,6 +30,16 @@ def test_the_gallery_shows_every_operation() -> None:
     assert all((ROOT / "docs" / picture).stat().st_size > 1000 for picture in pictures)
 
 
+def test_the_speeds_are_those_measured() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "speed.py"))
+    entries = made["measured"]()
+    written = (ROOT / "docs" / "speed.md").read_text()
+    assert made["document"](entries) == written, "run: python docs/speed.py"
+    for name, figure in made["curves"](entries).items():
+        assert (ROOT / "docs" / name).read_text() == figure.drawing + "\n"
+        assert f'src="{name}"' in written
+
+
 def findings() -> list[tuple[str, str, str, float, float, float]]:
     text = (ROOT / "README.md").read_text()
     row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| \S+ \| (\S+) \| (\S+) \|", re.M)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from inspect import unwrap
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from gradref import inductor
-from gradref.arrays import BLOCK, widen
+from gradref.arrays import BLOCK, narrowed, widen
 from gradref.bench.peers import peers
 from gradref.fused import Fused, fuse
 from gradref.operation import Draw, Operation
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
-FORMULAS = "formulas, float64"
+FORMULAS = "formulas, in blocks"
 STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND, FORMULAS)
 VALUE, TORCH_VALUE = "value, out=", "torch's value, out="
 """Of a row-wise function, for which torch has a function that takes a buffer."""
@@ -129,20 +129,41 @@ class Subject:
 
     @cached_property
     def _formulas(self) -> Callable[[], None]:
-        """The bound of the plain calls: the formulas, of one float64 block as often as they do."""
-        rows = max(1, BLOCK * len(self.first) // self.first.numel())
-        arguments = [widen(array[:rows]) for array in self.arrays.values()]
-        vector = {name: widen(array[:rows]) for name, array in self.vector.items()}
-        value = unwrap(self.record.function)
+        """The bound of the plain calls: one float64 block after the other, without a check."""
         derivative = unwrap(self.record.derivatives[self.kernel.results[1]])
-        parameters = self.record.parameters
+        *for_value, last = self.buffers
+        value = self._blocks({}, for_value[0] if for_value else None)
+        calls = [
+            *((unwrap(self.record.function), block) for block in value),
+            *(
+                (partial(derivative, **self._more), block)
+                for block in self._blocks(self.vector, last)
+            ),
+        ]
 
         def run() -> None:
-            for _ in range(0, len(self.first), rows):
-                value(*arguments, **parameters)
-                derivative(*arguments, **vector, **self._more, **parameters)
+            for formula, (arguments, vector, into) in calls:
+                named = {name: widen(array) for name, array in vector.items()}
+                wide = formula(*map(widen, arguments), **named, **self.record.parameters)
+                if into is None:
+                    wide.sum()
+                else:
+                    into.copy_(narrowed(wide, into.dtype))
 
         return run
+
+    def _blocks(
+        self, vector: dict[str, Tensor], buffer: Tensor | None
+    ) -> Iterator[tuple[list[Tensor], dict[str, Tensor], Tensor | None]]:
+        """Some rows of every argument, with where the results of these go."""
+        rows = max(1, BLOCK * len(self.first) // self.first.numel())
+        for at in range(0, len(self.first), rows):
+            block = slice(at, at + rows)
+            yield (
+                [array[block] for array in self.arrays.values()],
+                {name: array[block] for name, array in vector.items()},
+                None if buffer is None else buffer[block],
+            )
 
     @cached_property
     def _value_kernel(self) -> Fused:
