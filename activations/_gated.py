@@ -123,7 +123,7 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 
     .. math:: \operatorname{gelu}(x) = x\,\Phi(x)
               = \max(x, 0) - |x|\,\Phi(-|x|), \quad
-              \Phi(x) = \tfrac12 \operatorname{erfc}\!\left(-\tfrac{x}{\sqrt 2}\right)
+              \Phi(x) = \tfrac{1}{2} \operatorname{erfc}\!\left(-\tfrac{x}{\sqrt 2}\right)
 
     and with ``approximate="tanh"``, u(x) = √(2/π) (x + 0.044715 x³),
 

@@ -96,6 +96,8 @@ def test_every_operation_has_a_card_with_its_formulas(path: Path) -> None:
         assert "<svg" in text
         for function in (record.function, *record.derivatives.values()):
             assert f"<h4>{function.__name__}</h4>" in text
+            unset = re.search(r"frac(?!\{)", function.__doc__ or "")
+            assert unset is None, "docutils sets a fraction of what is in braces only"
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page), "needs the network"
     assert "problematic" not in page, "a docstring that cannot be set"
 
