@@ -44,7 +44,7 @@ TARGETS: dict[str, tuple[float, float, float, float]] = {
 share of the bound."""
 
 GROWTH = ("sigmoid", "mse_loss")
-CURVES = (OURS, EAGER, BOUND)
+CURVES = {"fused": OURS, EAGER: EAGER, BOUND: BOUND}
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 LARGE = 16_000_000
 SMALL = 1 << 14
@@ -255,8 +255,8 @@ def curves(entries: list[Entry]) -> dict[str, Figure]:
         results = grown(entries, operation)
         counts = np.array([elements(result) for result in results], dtype=float)
         lines = []
-        for name in CURVES:
-            medians = np.array([np.median(result.seconds[name]) for result in results])
+        for name, who in CURVES.items():
+            medians = np.array([np.median(result.seconds[who]) for result in results])
             lines.append(Series(name, np.log2(counts), np.log10(medians / counts * 1e9)))
         caption = f"{operation}: nanoseconds an element, by the number of elements"
         heading = f"{operation}, ns an element"
