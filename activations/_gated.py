@@ -154,7 +154,8 @@ def gelu(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     r""":math:`\Phi(x) + x\,\varphi(x)`; with tanh, v = 2u, :math:`\sigma(v)\,(1 + xv'\sigma(-v))`.
 
-    That is :math:`1 + c` for x > 0, else :math:`-c`, with :math:`c = |x|\,\varphi(x) - \Phi(-|x|)`.
+    The former is :math:`1 + c` for x > 0, else :math:`-c`, where
+    :math:`c = |x|\,\varphi(x) - \Phi(-|x|)`.
 
     >>> gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
     tensor([-3.5469e-08,  5.0000e-01,  1.0852e+00])
