@@ -158,13 +158,15 @@ def elements(result: Result) -> int:
     return math.prod(result.shape)
 
 
+def ordinary(entries: list[Entry]) -> list[Result]:
+    """The float32 results without huge pages."""
+    return [r for about, r in entries if r.dtype == "float32" and not about["huge pages"]]
+
+
 def largest(entries: list[Entry]) -> list[Result]:
     """The largest float32 result of every operation."""
-    found = {
-        r.operation: r
-        for a, r in sorted(entries, key=lambda e: elements(e[1]))
-        if r.dtype == "float32" and not a["huge pages"] and elements(r) < 2 * LARGE
-    }
+    results = [r for r in ordinary(entries) if elements(r) < 2 * LARGE]
+    found = {r.operation: r for r in sorted(results, key=elements)}
     return [found[name] for name in sorted(found)]
 
 
@@ -201,12 +203,10 @@ def plain(entries: list[Entry]) -> list[str]:
         "| operation | shape | plain, of autograd | unchecked, of autograd | aim |",
         "|---|---|---|---|---|",
     ]
-    for about, result in entries:
+    for result in ordinary(entries):
         small = elements(result) <= SMALL
         large = LARGE <= elements(result) < 2 * LARGE
-        if about["huge pages"] or result.dtype != "float32" or not (small or large):
-            continue
-        if FORMULAS in result.seconds:
+        if FORMULAS in result.seconds and (small or large):
             of_autograd = ratios(result.seconds, EAGER)
             got, bound = of_autograd[PLAIN].median, of_autograd[FORMULAS].median
             aim = 1 if small else 2
@@ -221,8 +221,8 @@ def plain(entries: list[Entry]) -> list[str]:
 def values(entries: list[Entry]) -> list[str]:
     """The value alone against torch's, both into a buffer."""
     lines = ["| operation | shape | torch's time, as a multiple of ours |", "|---|---|---|"]
-    for about, result in entries:
-        if not about["huge pages"] and result.dtype == "float32" and VALUE in result.ratios:
+    for result in ordinary(entries):
+        if VALUE in result.seconds:
             ratio = ratios(result.seconds, VALUE)[TORCH_VALUE]
             cells = (shape(result), f"{ratio.median:.2f} ± {ratio.margin:.2f}")
             lines.append(f"| `{result.operation}` | {' | '.join(cells)} |")
@@ -267,13 +267,11 @@ def curves(entries: list[Entry]) -> dict[str, Figure]:
 
 def grown(entries: list[Entry], operation: str) -> list[Result]:
     """The float32 results of an operation, by size."""
-    found = [r for about, r in entries if r.operation == operation and not about["huge pages"]]
-    return sorted((r for r in found if r.dtype == "float32"), key=elements)
+    return sorted((r for r in ordinary(entries) if r.operation == operation), key=elements)
 
 
 def document(entries: list[Entry]) -> str:
     """The whole of it."""
-    ordinary = [result for about, result in entries if not about["huge pages"]]
     machines = {
         f"torch {a['torch']}, {a['cpu capability']}, {a['threads']} threads, {a['when'][:10]}"
         for a, _ in entries
@@ -328,7 +326,7 @@ def document(entries: list[Entry]) -> str:
             f"| operation | dtype | shape | {EAGER} | {COMPILED} | {FRESH} | {PLAIN} | of bound "
             "| compiled in |",
             "|---|---|---|---|---|---|---|---|---|",
-            *map(row, ordinary),
+            *(row(result) for about, result in entries if not about["huge pages"]),
             "",
         ]
     )

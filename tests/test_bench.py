@@ -105,6 +105,17 @@ def test_the_value_alone_meets_torchs() -> None:
     assert not {VALUE, TORCH_VALUE} & set(subject("sigmoid").contenders())
 
 
+@pytest.mark.parametrize("name", ["gelu", "log_softmax"])
+def test_the_bound_of_the_plain_calls_computes_what_they_do(name: str) -> None:
+    subject = Subject(operations(name)[0], "bfloat16", "cpu", 1 << 17)
+    contenders = subject.contenders()
+    wanted = [result.clone() for result in contenders[PLAIN]()]
+    for buffer in subject.buffers:
+        buffer.fill_(7)
+    contenders[FORMULAS]()
+    torch.testing.assert_close(list(subject.buffers), wanted, rtol=0, atol=0)
+
+
 def test_results_are_appended_and_read_again(tmp_path: Path) -> None:
     result = run(subject("mse_loss"), rounds=3)
     assert {OURS, PLAIN, BOUND, FORMULAS} <= set(result.seconds)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Result:
     traffic: int
     peak_bytes: dict[str, int | None] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def ratios(self) -> dict[str, Ratio]:
         """How many times as long as ours the others take."""
         return ratios(self.seconds, OURS)

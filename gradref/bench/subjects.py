@@ -132,38 +132,36 @@ class Subject:
         """The bound of the plain calls: one float64 block after the other, without a check."""
         derivative = unwrap(self.record.derivatives[self.kernel.results[1]])
         *for_value, last = self.buffers
-        value = self._blocks({}, for_value[0] if for_value else None)
-        calls = [
-            *((unwrap(self.record.function), block) for block in value),
-            *(
-                (partial(derivative, **self._more), block)
-                for block in self._blocks(self.vector, last)
-            ),
-        ]
+        value = self._in_blocks(unwrap(self.record.function), {}, *for_value)
+        slope = self._in_blocks(partial(derivative, **self._more), self.vector, last)
 
         def run() -> None:
-            for formula, (arguments, vector, into) in calls:
-                named = {name: widen(array) for name, array in vector.items()}
-                wide = formula(*map(widen, arguments), **named, **self.record.parameters)
-                if into is None:
-                    wide.sum()
-                else:
-                    into.copy_(narrowed(wide, into.dtype))
+            value()
+            slope()
 
         return run
 
-    def _blocks(
-        self, vector: dict[str, Tensor], buffer: Tensor | None
-    ) -> Iterator[tuple[list[Tensor], dict[str, Tensor], Tensor | None]]:
-        """Some rows of every argument, with where the results of these go."""
+    def _in_blocks(
+        self,
+        formula: Callable[..., Tensor],
+        vector: dict[str, Tensor],
+        buffer: Tensor | None = None,
+    ) -> Callable[[], None]:
+        """A formula of some rows after the others into a buffer, or summed."""
         rows = max(1, BLOCK * len(self.first) // self.first.numel())
-        for at in range(0, len(self.first), rows):
-            block = slice(at, at + rows)
-            yield (
-                [array[block] for array in self.arrays.values()],
-                {name: array[block] for name, array in vector.items()},
-                None if buffer is None else buffer[block],
-            )
+        arguments = (*self.arrays.values(), *vector.values())
+        blocks = list(zip(*(torch.split(array, rows) for array in arguments), strict=True))
+        places = [None] * len(blocks) if buffer is None else torch.split(buffer, rows)
+
+        def run() -> None:
+            for block, place in zip(blocks, places, strict=True):
+                wide = formula(*map(widen, block), **self.record.parameters)
+                if place is None:
+                    wide.sum()
+                else:
+                    place.copy_(narrowed(wide, place.dtype))
+
+        return run
 
     @cached_property
     def _value_kernel(self) -> Fused:
