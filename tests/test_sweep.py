@@ -22,7 +22,6 @@ from gradref.measure.ulp import HISTOGRAM_EDGES, errors, to_floats
 from gradref.operation import operations
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.chunks import SIZE, Pass, _errors
-from gradref.sweep.digest import source_digest
 from gradref.sweep.journal import Journal
 from gradref.sweep.run import GENERAL, Sweep, float64_error
 from gradref.sweep.settle import Settler, _ties
@@ -234,23 +233,6 @@ def test_quantiles_are_edges_of_the_histogram() -> None:
     tally = tally_of([0.1, 0.2, 0.7, 3.0, 1e6], [True] * 5)
     quantiles = [tally.quantile(share) for share in (0.2, 0.4, 0.5, 0.8, 0.9, 1.0)]
     assert quantiles == [0.5, 0.5, 1.0, 4.0, 1e6, 1e6]
-
-
-def test_a_source_is_all_that_is_reached() -> None:
-    from activations import silu, silu_derivative, silu_second_derivative
-
-    assert len({source_digest(f) for f in (silu, silu_derivative, silu_second_derivative)}) == 3
-
-    def documented(x: float) -> float:
-        """Twice."""
-        return 2 * x
-
-    first = source_digest(documented)
-
-    def documented(x: float) -> float:  # type: ignore[no-redef]  # the same without a docstring
-        return 2 * x  # and with a comment
-
-    assert source_digest(documented) == first
 
 
 # --- what is left, and shared --------------------------------------------------------------------

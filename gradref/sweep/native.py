@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
-from gradref import cpp, errorfree, inductor, special
-from gradref.fused import fuse
+from gradref import cpp, inductor
+from gradref.arrays import narrowed, widen
+from gradref.fused import Fused, fuse
 from gradref.operation import Operation
 from gradref.sweep.digest import source_digest
 from gradref.sweep.run import Sweep, sweeps
 
 SUBJECT = "gradref.fuse"
+
+WRITES_THE_LOOP = (
+    *(Fused._evaluate, widen, narrowed, inductor.OnceEach.__call__, inductor.settings),
+    *(cpp.LongSums, cpp.VecKernel),
+)
+"""What turns an elementwise formula into machine code, besides torch."""
 
 
 class NativeSweep(Sweep):
@@ -19,8 +26,8 @@ class NativeSweep(Sweep):
 
     @cached_property
     def source(self) -> str:
-        """The digest of the formula, of its float32 forms, and of how they are compiled."""
-        return source_digest(self.declared, errorfree, special, inductor, cpp)
+        """The digest of the formula, of its float32 forms, and of what writes its loop."""
+        return source_digest(self.declared, *WRITES_THE_LOOP)
 
 
 def native_sweeps(

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gradref.arrays import WIDE
+from gradref import special
+from gradref.arrays import WIDE, round_once
 from gradref.measure.elementwise import (
     NEAR,
     NEAR_FLOAT32_BOUND,
@@ -138,8 +139,10 @@ class Sweep:
 
     @cached_property
     def source(self) -> str:
-        """The digest of what is judged."""
-        return source_digest(self.candidate or self.declared)
+        """The digest of what is judged: of our formula in float64, with its one rounding."""
+        if self.candidate is not None:
+            return source_digest(self.candidate)
+        return source_digest(self.declared, round_once, without=(special,))
 
     def certified(self, folder: Path) -> Certificate | None:
         """The certificate in a folder, if it is of this very source in this very environment."""
