@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series, special
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import (
+from gradref.declare.operation import Facts
+from gradref.formula import float32
+from gradref.formula.errorfree import (
     Exponential,
     exp,
     near_0,
@@ -24,7 +25,7 @@ from gradref.errorfree import (
     two_product,
     two_sum,
 )
-from gradref.operation import Facts
+from gradref.truth import series
 
 TINY = 2.0**-20
 """Below it two terms of the power series of a gated function are exact in float64."""
@@ -69,7 +70,7 @@ def silu_derivative(x: Tensor, /) -> Tensor:
     """
     t, e, upper = _logistic(x)
     factor = upper * (1 + t.clamp(max=0) + t.abs() * (e.value * upper))  # with 1 + x σ(−x)
-    return near_root(t, special.SILU_SLOPE, torch.where(x < 0, e.times(factor), factor))
+    return near_root(t, float32.SILU_SLOPE, torch.where(x < 0, e.times(factor), factor))
 
 
 @second_derivative(silu)
@@ -171,14 +172,14 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         scale, lost = two_sum(e, 1.0)
         below = torch.where(v > 0, 0.0, error) - lost / scale
         slope = times_exp(factor / scale, v.clamp(max=0), below)
-        return near_root(t, special.GELU_TANH_SLOPE, slope)
+        return near_root(t, float32.GELU_TANH_SLOPE, slope)
     z = x.abs().clamp(max=REACH)
     above = _gaussian(
         z,
         lambda: _times_density(z, z) - _upper_tail(z),
         lambda: z * DENSITY_AT_0[0] - _ratio(z),
     )
-    return near_root(x, special.GELU_SLOPE, torch.where(x > 0, 1 + above, -above))
+    return near_root(x, float32.GELU_SLOPE, torch.where(x > 0, 1 + above, -above))
 
 
 @second_derivative(gelu)
@@ -244,7 +245,7 @@ def _upper_tail(z: Tensor) -> Tensor:
 def _ratio(z: Tensor) -> Tensor:
     """Φ(−z)/exp(−z²/2); in float64 for z > FAR, by its asymptotic series in 1/z²."""
     if z.dtype is not torch.float64:
-        return special.upper_tail(z)
+        return float32.upper_tail(z)
     u = z.clamp(min=FAR).pow(-2)
     series = torch.ones_like(u)
     for odd in (13, 11, 9, 7, 5, 3, 1):
@@ -255,7 +256,7 @@ def _ratio(z: Tensor) -> Tensor:
 def _times_gaussian(c: Tensor, x: Tensor, error: Tensor | float = 0.0) -> Tensor:
     """c·exp(−x²/2 + error), with the rounding error of x² put back."""
     if x.dtype is not torch.float64:
-        square, rest = special.square(x)
+        square, rest = float32.square(x)
         return times_exp(c, -0.5 * square, -0.5 * rest)
     square, rest = two_product(x, x)
     return times_exp(c, -0.5 * square, error - 0.5 * rest)

@@ -9,9 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.errorfree import (
+from gradref.declare.operation import (
+    ANY_NUMBER,
+    NON_NEGATIVE_NUMBER,
+    POSITIVE_NUMBER,
+    THRESHOLD,
+    Facts,
+    Kink,
+)
+from gradref.formula.errorfree import (
     Exponential,
     exp,
     log1p,
@@ -22,14 +29,7 @@ from gradref.errorfree import (
     times_exp,
     two_product,
 )
-from gradref.operation import (
-    ANY_NUMBER,
-    NON_NEGATIVE_NUMBER,
-    POSITIVE_NUMBER,
-    THRESHOLD,
-    Facts,
-    Kink,
-)
+from gradref.truth import series
 
 
 def _sides(x: Tensor, left: float, right: float) -> Tensor:

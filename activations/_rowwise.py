@@ -18,7 +18,7 @@ from gradref.declare import (
     rowwise,
     vjp,
 )
-from gradref.errorfree import exp, log1p
+from gradref.formula.errorfree import exp, log1p
 
 _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
 

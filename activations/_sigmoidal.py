@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import errorfree, series
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.errorfree import Exponential, exp, log1p, near_0
-from gradref.operation import ANY_NUMBER, Facts, Kink
+from gradref.declare.operation import ANY_NUMBER, Facts, Kink
+from gradref.formula import errorfree
+from gradref.formula.errorfree import Exponential, exp, log1p, near_0
+from gradref.truth import series
 
 
 @elementwise(

@@ -14,9 +14,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gradref.bench.run import SIZES, run
+from gradref.bench.results import SIZES, run
 from gradref.bench.subjects import OURS, Subject
-from gradref.operation import operations
+from gradref.declare.operation import operations
 
 HOT = ("sigmoid", "silu", "gelu", "softmax", "cross_entropy", "mse_loss")
 

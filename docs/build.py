@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gradref.declare.operation import Operation, called, operations
 from gradref.measure.elementwise import ORDERS
-from gradref.operation import Operation, called, operations
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import GENERAL, NEAR_ZERO
 

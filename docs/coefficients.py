@@ -1,4 +1,4 @@
-"""The coefficients of ``gradref/special.py``, fitted with mpmath, and the error that they have.
+"""The coefficients of ``gradref/float32.py``, fitted with mpmath, and the error that they have.
 
 python docs/coefficients.py
 """
@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from gradref import special
+from gradref.formula import float32
 
 mpmath.mp.dps = 50
 NODES = 400
@@ -38,9 +38,9 @@ def artanh_rest(u: mpf) -> mpf:
 
 def tail_ratio(s: mpf) -> mpf:
     """(z − POLE)·Φ(−z)·exp(z²/2) for s = (z − ZERO)/(z − POLE)."""
-    z = (special.ZERO - special.POLE * s) / (1 - s)
+    z = (float32.ZERO - float32.POLE * s) / (1 - s)
     tail = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) / 2
-    return (z - special.POLE) * tail
+    return (z - float32.POLE) * tail
 
 
 def silu_slope(x: mpf) -> mpf:
@@ -104,23 +104,23 @@ def about(function: Callable[[mpf], mpf], zero: mpf) -> Callable[[mpf], mpf]:
     return lambda d: function(zero + d) / d
 
 
-START = special.ZERO / special.POLE
-END = (special.FAR - special.ZERO) / (special.FAR - special.POLE)
+START = float32.ZERO / float32.POLE
+END = (float32.FAR - float32.ZERO) / (float32.FAR - float32.POLE)
 FITS = {
-    "EXP": (Fit(exp_rest, -special.REDUCED, special.REDUCED, 5), special.EXP),
-    "TANH": (Fit(tanh_ratio, 0.0, special.SMALL**2, 4), special.TANH),
-    "ARTANH": (Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, 2), special.ARTANH),
-    "UPPER_TAIL": (Fit(tail_ratio, START, END, 10), special.UPPER_TAIL),
+    "EXP": (Fit(exp_rest, -float32.REDUCED, float32.REDUCED, 5), float32.EXP),
+    "TANH": (Fit(tanh_ratio, 0.0, float32.SMALL**2, 4), float32.TANH),
+    "ARTANH": (Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, 2), float32.ARTANH),
+    "UPPER_TAIL": (Fit(tail_ratio, START, END, 10), float32.UPPER_TAIL),
 }
 ROOTS = {
     name: (mpmath.findroot(function, root.high), function, root)
     for name, function, root in (
-        ("SILU_SLOPE", silu_slope, special.SILU_SLOPE),
-        ("GELU_SLOPE", gelu_slope, special.GELU_SLOPE),
-        ("GELU_TANH_SLOPE", gelu_tanh_slope, special.GELU_TANH_SLOPE),
+        ("SILU_SLOPE", silu_slope, float32.SILU_SLOPE),
+        ("GELU_SLOPE", gelu_slope, float32.GELU_SLOPE),
+        ("GELU_TANH_SLOPE", gelu_tanh_slope, float32.GELU_TANH_SLOPE),
     )
 }
-REACH = special.REACH_OF_ROOT
+REACH = float32.REACH_OF_ROOT
 FITS |= {
     name: (Fit(about(function, zero), -REACH, REACH, 8), root.coefficients)
     for name, (zero, function, root) in ROOTS.items()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradref.bench.contest import ratios
-from gradref.bench.run import Result, latest, read
+from gradref.bench.results import Result, latest, read
 from gradref.bench.subjects import (
     BOUND,
     COMPILED,

@@ -6,10 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradref.conformance import conforms
-    from gradref.fused import fuse
-    from gradref.transforms import (
-        as_autograd,
+    from gradref.autodiff.lookup import (
         derivative,
         gradient,
         hvp,
@@ -19,6 +16,9 @@ if TYPE_CHECKING:
         value_and_derivative,
         vjp,
     )
+    from gradref.autodiff.rules import as_autograd
+    from gradref.fusion.fused import fuse
+    from gradref.testing.conforms import conforms
 
 __all__ = [
     "as_autograd",
@@ -35,9 +35,12 @@ __all__ = [
 ]
 
 
+_HOME = {"conforms": "testing.conforms", "fuse": "fusion.fused", "as_autograd": "autodiff.rules"}
+"""Where a public name is defined, if not in autodiff.lookup."""
+
+
 def __getattr__(name: str) -> Any:
     """Import what is public, and torch with it, only when it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
-    module = {"conforms": "conformance", "fuse": "fused"}.get(name, "transforms")
-    return getattr(import_module(f"gradref.{module}"), name)
+    return getattr(import_module(f"gradref.{_HOME.get(name, 'autodiff.lookup')}"), name)

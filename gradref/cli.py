@@ -322,7 +322,7 @@ def bench(
     import torch
     from rich.console import Console
 
-    from gradref.bench.run import SIZES
+    from gradref.bench.results import SIZES
     from gradref.bench.subjects import WrongResultError, subjects
     from gradref.report import benchmarked
 
@@ -424,7 +424,7 @@ def show(
 
 
 def _operations(names: list[str] | None) -> list[Any]:
-    from gradref.operation import operations
+    from gradref.declare.operation import operations
 
     try:
         return operations(*(names or ()))

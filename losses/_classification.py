@@ -2,7 +2,7 @@
 
 The body of a loss is the unreduced loss of every row or element, that of a gradient its derivative,
 and the classes are the last dimension; ``reduction`` and ``grad_output`` are applied to it, and
-the classes put last, by the decorators (gradref.calls).
+the classes put last, by the decorators (gradref.declare.calls).
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from activations import (
     softmax_jacobian_diagonal,
     softplus,
 )
-from gradref import series
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.operation import (
+from gradref.declare.operation import (
     CLASS_INDEX,
     CLASS_WEIGHT,
     DISTRIBUTION,
@@ -38,6 +37,7 @@ from gradref.operation import (
     UNIT_NUMBER,
     WEIGHT,
 )
+from gradref.truth import series
 from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]

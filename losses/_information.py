@@ -2,7 +2,7 @@
 
 The body of a measure is its value for every row (or element), that of a gradient its derivative,
 and the outcomes are the last dimension; ``grad_output``, ``reduction`` and ``dim`` are applied by
-the decorators (gradref.calls).
+the decorators (gradref.declare.calls).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.errorfree import times_exp
-from gradref.operation import DISTRIBUTION, LOG_PROBABILITY, LOGARITHM_BASE, Domain, Number
+from gradref.declare.operation import DISTRIBUTION, LOG_PROBABILITY, LOGARITHM_BASE, Domain, Number
+from gradref.formula.errorfree import times_exp
+from gradref.truth import series
 
 Reduction = Literal["none", "batchmean", "sum", "mean"]
 Argument = Literal["input", "target"]

@@ -1,7 +1,7 @@
 """Losses of a residual.
 
 The body of a loss is the unreduced loss of every element or row, that of a gradient its derivative;
-``reduction`` and ``grad_output`` are applied to it by the decorators (gradref.calls).
+``reduction`` and ``grad_output`` are applied to it by the decorators (gradref.declare.calls).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref import series
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.errorfree import two_sum
-from gradref.operation import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, REAL, WEIGHT
+from gradref.declare.operation import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, REAL, WEIGHT
+from gradref.formula.errorfree import two_sum
+from gradref.truth import series
 from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gradref.operation import operations
+from gradref.declare.operation import operations
 from gradref.report.certification import run_all
 from gradref.sweep.journal import Chunk, Journal
 from gradref.sweep.run import Sweep

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gradref.bench.contest import CLEAR_REFS, Ratio, contest, peak_bytes, ratios
 from gradref.bench.peers import TEXTBOOK, peers
-from gradref.bench.run import append, read, run
+from gradref.bench.results import append, read, run
 from gradref.bench.subjects import (
     BOUND,
     FORMULAS,
@@ -27,7 +27,7 @@ from gradref.bench.subjects import (
     subjects,
 )
 from gradref.cli import app
-from gradref.operation import operations
+from gradref.declare.operation import operations
 
 
 def subject(name: str, size: int = 256) -> Subject:

@@ -25,9 +25,9 @@ from gradref.check.options import Options
 from gradref.check.run import Checked, check_subject, dtypes_of, ulp_of
 from gradref.check.sandbox import InProcess
 from gradref.cli import app
-from gradref.conformance import assert_kernel_conforms
 from gradref.measure.verdict import Case
 from gradref.sweep.certificate import Certificate
+from gradref.testing.conforms import assert_kernel_conforms
 
 FILE = str(Path(__file__).parent / "kernels_to_check.py")
 

@@ -163,7 +163,7 @@ from math import inf, nan
 import torch
 
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.operation import Facts
+from gradref.declare.operation import Facts
 
 
 @elementwise(

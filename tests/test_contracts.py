@@ -15,9 +15,9 @@ import torch.nn.functional as F
 import activations
 import losses
 from gradref.declare import elementwise
+from gradref.declare.operation import Facts, Operation, declared, operation, operations
 from gradref.measure.elementwise import find_zeros, judge_elementwise
 from gradref.measure.verdict import Case
-from gradref.operation import Facts, Operation, declared, operation, operations
 
 RECORDS = operations()
 NOT_OURS = {"inplace", "size_average", "reduce", "_stacklevel", "dtype", "out"}

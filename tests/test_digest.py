@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from gradref import errorfree, special
 from gradref.arrays import round_once
-from gradref.operation import operations
+from gradref.declare.operation import operations
+from gradref.formula import errorfree, float32
 from gradref.sweep.digest import reached, source_digest
 
 SUBJECTS = [
@@ -33,7 +33,7 @@ def function_of(record: Any, role: str) -> Any:
 
 
 def digest(function: Any) -> str:
-    return source_digest(function, round_once, without=(special,))
+    return source_digest(function, round_once, without=(float32,))
 
 
 def called(function: Any, **parameters: Any) -> set[FunctionType]:
@@ -90,7 +90,7 @@ def test_every_function_that_runs_is_followed(record: Any, role: str) -> None:
     """Changed one after the other: as seen by a profiler, not by the digest itself."""
     function = function_of(record, role)
     plain = inspect.unwrap(function)
-    names = {name.partition("'")[0] for name in reached(function, without=(special,))}
+    names = {name.partition("'")[0] for name in reached(function, without=(float32,))}
     ran = called(function, **record.parameters) - {plain}
     assert {f.__qualname__ for f in ran} <= names
 
@@ -123,9 +123,9 @@ def test_every_constant_counts_and_no_other(
 ) -> None:
     """Of all constants of the modules, those named in what is reached, each by itself."""
     function = function_of(record, role)
-    before, known = digest(function), reached(function, round_once, without=(special,))
+    before, known = digest(function), reached(function, round_once, without=(float32,))
     sources = "\n".join(text for text in known.values() if text.startswith(("def", "class")))
-    for module in (errorfree, special, *_families()):
+    for module in (errorfree, float32, *_families()):
         for name, value in list(vars(module).items()):
             if not name.isupper() or not isinstance(value, (float, tuple)):
                 continue
@@ -134,7 +134,7 @@ def test_every_constant_counts_and_no_other(
                 patch.setattr(module, name, other)
                 has_changed = digest(function) != before
             is_named = re.search(rf"\b{name}\b", sources) is not None
-            assert has_changed == (is_named and module is not special), name
+            assert has_changed == (is_named and module is not float32), name
 
 
 def test_closures_defaults_partials_and_containers_count() -> None:

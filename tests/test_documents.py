@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradref.declare.operation import operations
 from gradref.measure.elementwise import ORDERS, torch_jets
-from gradref.operation import operations
 
 ROOT = Path(__file__).parents[1]
 

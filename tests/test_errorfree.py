@@ -14,9 +14,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import activations
-from gradref import arrays, special
+from gradref import arrays
 from gradref.arrays import round_once
-from gradref.errorfree import (
+from gradref.declare.operation import Operation, operations
+from gradref.formula import float32
+from gradref.formula.errorfree import (
     Exponential,
     parts,
     some,
@@ -25,7 +27,6 @@ from gradref.errorfree import (
     two_product,
     two_sum,
 )
-from gradref.operation import Operation, operations
 
 
 def wide(*values: float) -> torch.Tensor:
@@ -74,7 +75,7 @@ def test_an_exponential_keeps_the_digits_of_a_tail(kind: torch.dtype) -> None:
 def test_an_exponential_ends_where_it_should() -> None:
     t = torch.tensor([0.0, -math.inf, math.inf, math.nan, -1e30, 88.7, 89.0, -87.5, -103.9, -104.0])
     exact = torch.exp(t.double()).float()
-    torch.testing.assert_close(special.exp(t), exact, rtol=2**-23, atol=0, equal_nan=True)
+    torch.testing.assert_close(float32.exp(t), exact, rtol=2**-23, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32])
@@ -128,16 +129,16 @@ def test_float64_never_comes_to_what_is_for_float32(
     """As the digest of a certificate says, which leaves it out."""
 
     def refuse(*_: Any) -> Any:
-        raise AssertionError("float64 in gradref.special")
+        raise AssertionError("float64 in gradref.formula.float32")
 
-    for name, value in list(vars(special).items()):
+    for name, value in list(vars(float32).items()):
         if inspect.isfunction(value):
-            monkeypatch.setattr(special, name, refuse)
+            monkeypatch.setattr(float32, name, refuse)
     x = torch.linspace(-60, 60, 999, dtype=torch.float64)
     for function in (record.function, *record.derivatives.values()):
         function(x, **case)
-    with arrays.native(), pytest.raises(AssertionError, match="in gradref.special"):
-        special.exp(x.float())
+    with arrays.native(), pytest.raises(AssertionError, match="in gradref.formula.float32"):
+        float32.exp(x.float())
 
 
 @pytest.mark.parametrize(
@@ -152,10 +153,10 @@ def test_float64_never_comes_to_what_is_for_float32(
 )
 def test_polynomials_are_accurate(name: str, low: float, high: float, exact: Any) -> None:
     x = torch.linspace(low, high, 5001)
-    got = getattr(special, name)(x).tolist()
+    got = getattr(float32, name)(x).tolist()
     worst = max(abs(g / exact(mpmath.mpf(v)) - 1) for g, v in zip(got, x.tolist(), strict=True))
     assert worst < 6 * 2.0**-24
-    assert name != "tanh" or special.tanh(-x).tolist() == [-g for g in got]
+    assert name != "tanh" or float32.tanh(-x).tolist() == [-g for g in got]
 
 
 def test_what_is_true_anywhere_is_looked_up_only_where_it_can_be() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from gradref.declare.operation import NOT, Facts, Operation, operations
 from gradref.measure.elementwise import ORDERS, find_zeros, torch_jets
-from gradref.operation import NOT, Facts, Operation, operations
 from gradref.truth.jets import jets
 
 ELEMENTWISE = [record for record in operations() if record.kind == "elementwise"]

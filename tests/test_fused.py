@@ -18,13 +18,14 @@ from torch.profiler import ProfilerActivity, profile
 
 import activations
 import losses
-from gradref import arrays, inductor
-from gradref.again import Call
+from gradref import arrays
 from gradref.check.options import Options
 from gradref.check.run import check_subject
-from gradref.fused import Fused, fuse
-from gradref.measure.environment import has_compiler
-from gradref.operation import operation
+from gradref.declare.operation import operation
+from gradref.environment import has_compiler
+from gradref.fusion import compiler
+from gradref.fusion.fused import Fused, fuse
+from gradref.fusion.replay import Call
 
 KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
 
@@ -197,22 +198,22 @@ def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused) -> None:
 
 def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fused) -> None:
     """But for the first small and the first large one: a small one has no use for two threads."""
-    for size in (100, inductor.SMALL + 1):
+    for size in (100, compiler.SMALL + 1):
         sigmoid(torch.randn(size))
     for rows in (4, 400):
         cross_entropy(*logits(rows, 100))
     mse = fuse(losses.mse_loss)
     mse(*torch.randn(2, 1 << 20))
-    before, seconds = inductor.compilations(), sigmoid.compile_seconds
+    before, seconds = compiler.compilations(), sigmoid.compile_seconds
     assert seconds > 0
     for size in (2, 3, 64, 1000, 65_537):
         value, derivative = sigmoid(torch.full((size,), 0.5))
         assert value.shape == derivative.shape == (size,)
     for rows, classes in ((2, 37), (7, 50), (33, 1000)):
         cross_entropy(*logits(rows, classes))
-    for size in (inductor.SMALL + 1, 50_000, 100_003):
+    for size in (compiler.SMALL + 1, 50_000, 100_003):
         mse(*torch.randn(2, size))
-    assert inductor.compilations() == before
+    assert compiler.compilations() == before
     assert sigmoid.compile_seconds == seconds
 
 

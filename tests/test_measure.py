@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from gradref.declare.operation import Domain, Draw, operations
 from gradref.measure.elementwise import find_zeros, torch_jets
 from gradref.measure.inputs import draw, elementwise_inputs
 from gradref.measure.judge import judge
 from gradref.measure.ulp import Errors, errors, spacing, to_floats
 from gradref.measure.verdict import Case, Finding, number
-from gradref.operation import Domain, Draw, operations
 from gradref.truth.jets import Balls
 
 

@@ -16,13 +16,13 @@ import torch
 from playwright.sync_api import sync_playwright
 from typer.testing import CliRunner
 
-from gradref.bench.run import Result, append
+from gradref.bench.results import Result, append
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
 from gradref.check.options import Options
 from gradref.check.run import check_subject
 from gradref.cli import app
+from gradref.declare.operation import operations
 from gradref.measure.judge import cases, judge_all
-from gradref.operation import operations
 from gradref.report import summary
 from gradref.report.page import to_paste
 from gradref.report.summary import Run

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gradref.declare.operation import Domain, Operation, operations
 from gradref.measure.elementwise import judge_elementwise
 from gradref.measure.rows import judge_rows
 from gradref.measure.verdict import Case, Row
-from gradref.operation import Domain, Operation, operations
 
 Mutation = Callable[[Callable[..., Any]], Callable[..., Any]]
 

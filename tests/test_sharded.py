@@ -17,8 +17,8 @@ from sharded_cross_entropy import CLASSES, cases, split
 from torch import Tensor
 
 import losses
+from gradref.declare.operation import operation
 from gradref.measure.ulp import errors, to_floats
-from gradref.operation import operation
 from gradref.truth import rows
 from gradref.truth.jets import Balls
 from losses import sharded

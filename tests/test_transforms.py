@@ -14,7 +14,7 @@ from torch import Tensor
 import activations
 import gradref
 import losses
-from gradref.operation import Operation, operations
+from gradref.declare.operation import Operation, operations
 
 F64 = torch.float64
 RECORDS = [record for record in operations() if record.name != "heaviside"]

@@ -11,8 +11,8 @@ from flint import arb, arb_series, ctx
 from mpmath import mp
 
 import activations
-from gradref import series
-from gradref.operation import operations
+from gradref.declare.operation import operations
+from gradref.truth import series
 from gradref.truth.jets import beyond_half, jets, line_at_zero
 from gradref.truth.rows import derivatives, to_balls
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from activations import gelu, gelu_derivative, silu, softplus_derivative
 from gradref.declare import derivative, elementwise
-from gradref.operation import Facts
+from gradref.declare.operation import Facts
 from losses import cross_entropy, mse_loss_gradient
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from conftest import devices, dtypes
+from gradref.declare.operation import Operation, operations
 from gradref.measure.elementwise import ORDERS
 from gradref.measure.judge import judge, order_of
 from gradref.measure.rows import draw_sample, quantities
 from gradref.measure.verdict import Case, Row
-from gradref.operation import Operation, operations
 
 
 def names(record: Operation, case: Case) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gradref.fused import fuse
-from gradref.operation import Operation, operations
+from gradref.declare.operation import Operation, operations
+from gradref.fusion.fused import fuse
 
 
 def entry(record: Operation) -> dict[str, Any]:

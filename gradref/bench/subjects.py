@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradref import inductor
 from gradref.arrays import BLOCK, narrowed, widen
 from gradref.bench.peers import peers
-from gradref.fused import Fused, fuse
-from gradref.operation import Draw, Operation
+from gradref.declare.operation import Draw, Operation
+from gradref.fusion import compiler
+from gradref.fusion.fused import Fused, fuse
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
@@ -211,7 +211,7 @@ class Subject:
                 assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
 
-        kernel = inductor.Kernel(touch, inductor.settings(self.first.numel(), True))
+        kernel = compiler.Kernel(touch, compiler.settings(self.first.numel(), True))
         tensors = {str(i): a for i, a in enumerate(read)}
         kernel(tensors, self.buffers)
         _, run = kernel(tensors, self.buffers)

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradref.autodiff.lookup import vjp
 from gradref.check.call import Answer, Call
 from gradref.check.evidence import Alternative, Evidence
 from gradref.check.kernel import Kernel, Role
 from gradref.check.options import ACCUMULATOR, LINK_POINTS, POINTS, Options
 from gradref.check.sandbox import Runner
-from gradref.errorfree import two_product
+from gradref.declare.operation import Facts, operations
+from gradref.formula.errorfree import two_product
 from gradref.measure.elementwise import (
     ORDERS,
     backward_error,
@@ -28,8 +30,6 @@ from gradref.measure.elementwise import (
 from gradref.measure.inputs import HALVES, elementwise_inputs, rounded
 from gradref.measure.ulp import to_floats
 from gradref.measure.verdict import Case, Mask, number
-from gradref.operation import Facts, operations
-from gradref.transforms import vjp
 from gradref.truth.jets import Balls, Floats
 
 AROUND_ZERO = 0.75

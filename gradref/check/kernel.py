@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from gradref.arrays import describe, reject
-from gradref.operation import Operation, operations
+from gradref.declare.operation import Operation, operations
 
 Role = Literal[
     "forward",

@@ -14,7 +14,7 @@ import torch
 
 from gradref.arrays import describe, reject
 from gradref.check.kernel import ROLES, Kernel
-from gradref.operation import operations
+from gradref.declare.operation import operations
 
 WANTS = (
     "a file.py, a module, module:attribute, or namespace::name of a torch.library op; "

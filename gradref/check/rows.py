@@ -17,6 +17,7 @@ from gradref.check.evidence import AT_THE_EDGE, Alternative, Evidence
 from gradref.check.kernel import Kernel, Role
 from gradref.check.options import ACCUMULATOR, ROWS, Options
 from gradref.check.sandbox import Runner
+from gradref.declare.operation import Operation, operations
 from gradref.measure.rows import (
     UNIT,
     Proved,
@@ -30,7 +31,6 @@ from gradref.measure.rows import (
 )
 from gradref.measure.ulp import spacing, to_floats
 from gradref.measure.verdict import Case, Mask
-from gradref.operation import Operation, operations
 from gradref.truth.jets import Balls, Floats
 from gradref.truth.rows import Derivatives
 

@@ -16,7 +16,7 @@ from gradref.check.load import load
 from gradref.check.options import Options
 from gradref.check.sandbox import Sandbox
 from gradref.check.verdict import Verdict
-from gradref.measure.environment import environment
+from gradref.environment import environment
 from gradref.measure.judge import DTYPES
 from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from gradref.arrays import reject
+from gradref.declare.operation import Facts, Jet, Operation
 from gradref.measure.inputs import HALVES, elementwise_inputs
 from gradref.measure.ulp import errors, first_beyond, spacing, to_floats
 from gradref.measure.verdict import NOTABLE_ULP, Case, Mask, Results, Row, number
-from gradref.operation import Facts, Jet, Operation
 from gradref.truth.jets import Balls, Floats, beyond_half, jets
 
 ORDERS = ("value", "derivative", "second_derivative")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from gradref.operation import Domain, Facts
+from gradref.declare.operation import Domain, Facts
 from gradref.truth.jets import Floats
 
 HALVES = (torch.float16, torch.bfloat16)

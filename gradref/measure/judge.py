@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
+from gradref.declare.operation import Operation
 from gradref.measure.elementwise import judge_elementwise
 from gradref.measure.rows import judge_rows
 from gradref.measure.verdict import Case, Row
-from gradref.operation import Operation
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 

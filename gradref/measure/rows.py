@@ -24,10 +24,10 @@ from flint import arb, ctx
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradref.declare.operation import Domain, Operation
 from gradref.measure.inputs import draw, rounded
 from gradref.measure.ulp import errors, spacing, to_floats
 from gradref.measure.verdict import NOTABLE_ULP, Case, Results, Row, number
-from gradref.operation import Domain, Operation
 from gradref.truth.jets import Balls, Floats
 from gradref.truth.rows import BITS, Derivatives, denominators, derivatives, to_balls
 

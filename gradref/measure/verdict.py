@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gradref.declare.operation import Operation, called, operations
 from gradref.measure.ulp import Errors, errors
-from gradref.operation import Operation, called, operations
 from gradref.truth.jets import Balls, Floats
 
 Mask = NDArray[np.bool_]

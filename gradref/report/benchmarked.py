@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gradref.bench.run import Result, append, run_all
+from gradref.bench.results import Result, append, run_all
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, STANDARD, Subject
 from gradref.report.terminal import progress
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from gradref.operation import called
+from gradref.declare.operation import called
 from gradref.report.terminal import progress
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import Sweep, rank_and_world

@@ -17,7 +17,7 @@ from rich.table import Table
 from gradref.check.options import Options
 from gradref.check.run import SHORT, Checked, check_subject
 from gradref.check.verdict import Status, Verdict
-from gradref.measure.environment import environment
+from gradref.environment import environment
 from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
 from gradref.report.summary import ORDERS
 from gradref.report.terminal import progress

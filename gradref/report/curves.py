@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradref.declare.operation import REAL, Domain, Draw, Kink, Operation
 from gradref.measure.elementwise import ORDERS, torch_jets
 from gradref.measure.ulp import errors, to_floats
-from gradref.operation import REAL, Domain, Draw, Kink, Operation
 from gradref.report.drawing import Axis, Series
 from gradref.truth.jets import Balls, Floats
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradref.operation import Domain, Facts, Number, Operation
+from gradref.declare.operation import Domain, Facts, Number, Operation
 
 
 def show_declaration(console: Console, record: Operation) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from markupsafe import Markup
 
 from gradref.arrays import reject
-from gradref.bench import run as bench
-from gradref.bench.run import Result
+from gradref.bench import results as bench
+from gradref.bench.results import Result
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, OURS
 from gradref.check import run as check
 from gradref.check.verdict import Verdict
-from gradref.measure.environment import environment
+from gradref.declare.operation import Facts, Operation, called
+from gradref.environment import environment
 from gradref.measure.verdict import Finding, Row
-from gradref.operation import Facts, Operation, called
 from gradref.report import checked, declaration, documentation, summary, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart

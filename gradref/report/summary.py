@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradref.measure.environment import environment
+from gradref.environment import environment
 from gradref.measure.judge import DTYPES, Outcome, order_of
 from gradref.measure.ulp import Errors
 from gradref.measure.verdict import Finding, Row, ordinary, relative_error

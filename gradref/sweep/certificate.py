@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gradref.declare.operation import called
 from gradref.measure.ulp import HISTOGRAM_EDGES
-from gradref.operation import called
 from gradref.sweep.tally import Tally
 
 FORMAT = 1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gradref.arrays import WIDE
-from gradref.measure.environment import has_compiler
+from gradref.environment import has_compiler
 from gradref.measure.ulp import HISTOGRAM_EDGES
 from gradref.sweep.tally import Tally
 

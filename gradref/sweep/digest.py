@@ -74,7 +74,8 @@ class _Reached:
         if id(value) in self._seen or not self._is_ours(value.__module__ or ""):
             return
         self._seen.add(id(value))
-        tree, scope = _normalised(value), {}
+        tree = _normalised(value)
+        scope: dict[str, Any] = {}
         for function in _functions_of(value):
             scope |= _scope(function)
         chains = sorted(set(_chains(tree)))
@@ -148,7 +149,7 @@ class _WithoutModules(ast.NodeTransformer):
     def __init__(self, modules: set[str]) -> None:
         self._modules = modules
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802  # ast's name
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """Leave out what stands before the dot where it is one of the modules."""
         if isinstance(node.value, ast.Name) and node.value.id in self._modules:
             return ast.Name(node.attr, node.ctx)

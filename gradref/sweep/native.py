@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
-from gradref import cpp, inductor
 from gradref.arrays import narrowed, widen
-from gradref.fused import Fused, fuse
-from gradref.operation import Operation
+from gradref.declare.operation import Operation
+from gradref.fusion import codegen, compiler
+from gradref.fusion.fused import Fused, fuse
 from gradref.sweep.digest import source_digest
 from gradref.sweep.run import Sweep, sweeps
 
 SUBJECT = "gradref.fuse"
 
 WRITES_THE_LOOP = (
-    *(Fused._evaluate, widen, narrowed, inductor.OnceEach.__call__, inductor.settings),
-    *(cpp.LongSums, cpp.VecKernel),
+    *(Fused._evaluate, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
+    *(codegen.LongSums, codegen.VecKernel),
 )
 """What turns an elementwise formula into machine code, besides torch."""
 

@@ -16,8 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gradref import special
 from gradref.arrays import WIDE, round_once
+from gradref.declare.operation import Facts, Operation
+from gradref.environment import environment
+from gradref.formula import float32
 from gradref.measure.elementwise import (
     NEAR,
     NEAR_FLOAT32_BOUND,
@@ -25,11 +27,9 @@ from gradref.measure.elementwise import (
     ULP_BOUND,
     find_zeros,
 )
-from gradref.measure.environment import environment
 from gradref.measure.inputs import elementwise_inputs
 from gradref.measure.ulp import spacing, to_floats
 from gradref.measure.verdict import number
-from gradref.operation import Facts, Operation
 from gradref.sweep import chunks
 from gradref.sweep.certificate import Certificate, Float64Error, Region, file_name
 from gradref.sweep.chunks import Pass, compiled
@@ -142,7 +142,7 @@ class Sweep:
         """The digest of what is judged: of our formula in float64, with its one rounding."""
         if self.candidate is not None:
             return source_digest(self.candidate)
-        return source_digest(self.declared, round_once, without=(special,))
+        return source_digest(self.declared, round_once, without=(float32,))
 
     def certified(self, folder: Path) -> Certificate | None:
         """The certificate in a folder, if it is of this very source in this very environment."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradref.declare.operation import Facts
 from gradref.measure.elementwise import declared_jets, settle_ties
 from gradref.measure.ulp import errors, spacing
 from gradref.measure.verdict import Mask
-from gradref.operation import Facts
 from gradref.truth.jets import Balls, Floats, Line, jets, line_at_zero
 
 SMALLEST, FARTHEST = 2.0**-149, 2.0**128

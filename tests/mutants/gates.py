@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.operation import REAL, Domain, Operation, operations
+from gradref.declare.operation import REAL, Domain, Operation, operations
 
 from ._mutant import Kernel, Mutant
 

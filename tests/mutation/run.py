@@ -50,13 +50,13 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "losses/_classification.py": ("judge", FORMULAS),
     "losses/_information.py": ("judge", FORMULAS),
     "losses/_regression.py": ("judge", FORMULAS),
-    "gradref/errorfree.py": (
+    "gradref/formula/errorfree.py": (
         "tests/test_errorfree.py",
         "judge sigmoid elu leaky_relu",
         "judge activations",
         FORMULAS,
     ),
-    "gradref/special.py": ("tests/test_errorfree.py", "judge tanh elu"),
+    "gradref/formula/float32.py": ("tests/test_errorfree.py", "judge tanh elu"),
     "gradref/measure/inputs.py": ("judge sigmoid huber_loss cross_entropy", MEASURE, PLANTED),
     "gradref/measure/ulp.py": (MEASURE, "judge sigmoid huber_loss", SWEEP, PLANTED),
     "gradref/sweep/settle.py": (SWEEP,),
@@ -226,8 +226,8 @@ def examples(name: str) -> bool:
 
 def judged(name: str, chosen: list[str]) -> bool:
     """The gates of the judge, for the operations that a module declares or those named."""
+    from gradref.declare.operation import operations
     from gradref.measure.judge import cases, judge
-    from gradref.operation import operations
 
     records = operations(*chosen)
     if not chosen:

@@ -19,7 +19,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # there is no publi
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
-from gradref.operation import REAL, Domain, Number, Operation, choices
+from gradref.declare.operation import REAL, Domain, Number, Operation, choices
 
 
 def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Callable[..., Any]:

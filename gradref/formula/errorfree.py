@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradref import special
+from gradref.formula import float32
 
 SPLIT = 2.0**27 + 1
 """What parts a float64 into two halves of its bits (Veltkamp)."""
@@ -115,24 +115,24 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
     return torch.where(near, sticky_sum(a, b), elsewhere) if some(near) else elsewhere
 
 
-def near_root(x: Tensor, root: special.Root, elsewhere: Tensor) -> Tensor:
+def near_root(x: Tensor, root: float32.Root, elsewhere: Tensor) -> Tensor:
     """``elsewhere``, in float32 without what its terms lose where they cancel."""
-    return elsewhere if x.dtype is torch.float64 else special.near(x, root, elsewhere)
+    return elsewhere if x.dtype is torch.float64 else float32.near(x, root, elsewhere)
 
 
 def exp(t: Tensor) -> Tensor:
     """exp(t), in float32 so that it compiles to vector instructions."""
-    return torch.exp(t) if t.dtype is torch.float64 else special.exp(t)
+    return torch.exp(t) if t.dtype is torch.float64 else float32.exp(t)
 
 
 def tanh(x: Tensor) -> Tensor:
     """tanh(x), in float32 so that it compiles to vector instructions."""
-    return torch.tanh(x) if x.dtype is torch.float64 else special.tanh(x)
+    return torch.tanh(x) if x.dtype is torch.float64 else float32.tanh(x)
 
 
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x) for finite x ≥ 0, in float32 so that it compiles to vector instructions."""
-    return torch.log1p(x) if x.dtype is torch.float64 else special.log1p(x)
+    return torch.log1p(x) if x.dtype is torch.float64 else float32.log1p(x)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Exponential:
     def of(cls, t: Tensor, error: Tensor | None = None) -> Exponential:
         """exp(t + error) for a tiny ``error``."""
         if t.dtype is not torch.float64:
-            return cls(*special.exponential(t, error))
+            return cls(*float32.exponential(t, error))
         deep = t < DEEP
         if not some(deep):
             return cls(torch.exp(t), torch.ones_like(t), error)

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from gradref import arrays, transforms
-from gradref.again import Again, Call
+from gradref import arrays
 from gradref.arrays import describe, reject
-from gradref.calls import bind
-from gradref.measure.environment import has_compiler
-from gradref.operation import Operation, operation
+from gradref.autodiff import lookup
+from gradref.declare.calls import bind
+from gradref.declare.operation import Operation, operation
+from gradref.environment import has_compiler
+from gradref.fusion.replay import Again, Call
 
 if TYPE_CHECKING:
-    from gradref.inductor import Run
+    from gradref.fusion.compiler import Run
 
 DEFAULT = {
     "elementwise": ("value", "derivative"),
@@ -158,7 +159,7 @@ class Fused:
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
     ) -> tuple[list[Tensor | None], Run | None]:
         """The results of the kernel, None for those that are in their buffers, and how it ran."""
-        from gradref import inductor  # torch's compiler takes seconds to import
+        from gradref.fusion import compiler  # torch's compiler takes seconds to import
 
         forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
         places = [id(t) for t in tensors.values()]
@@ -167,31 +168,31 @@ class Fused:
             for b in buffers
         )
         elements = next(iter(tensors.values())).numel()
-        key = forms, tuple(constants.items()), into, elements <= inductor.SMALL
-        settings = inductor.settings(elements, not self.precise)
+        key = forms, tuple(constants.items()), into, elements <= compiler.SMALL
+        settings = compiler.settings(elements, not self.precise)
         evaluate = functools.partial(self._evaluate, constants)
         if key not in self._kernels:
             if not has_compiler(next(iter(tensors.values())).device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
                 return evaluate(tensors, buffers), None
-            self._kernels[key] = inductor.Kernel(evaluate, settings)
-        compiled, start = inductor.compilations(), time.perf_counter()
+            self._kernels[key] = compiler.Kernel(evaluate, settings)
+        compiled, start = compiler.compilations(), time.perf_counter()
         with contextlib.nullcontext() if self.precise else arrays.native():
             try:
                 found = self._kernels[key](tensors, buffers)
-            except inductor.CompilingError:
+            except compiler.CompilingError:
                 if not any(isinstance(place, int) for place in into):
                     raise
                 # Inductor (2.13) does not generate every loop over rows in place.
-                self._kernels[key] = _through_fresh_memory(inductor.Kernel(evaluate, settings))
+                self._kernels[key] = _through_fresh_memory(compiler.Kernel(evaluate, settings))
                 found = self._kernels[key](tensors, buffers)
-            except inductor.TracingError:
+            except compiler.TracingError:
                 # What a formula refuses comes wrapped in words about tracing: meta tensors raise it
                 # as it is, without computing anything.
                 evaluate({n: t.to("meta") for n, t in tensors.items()}, [None] * len(buffers))
                 raise
-        if inductor.compilations() > compiled:
+        if compiler.compilations() > compiled:
             self.compile_seconds += time.perf_counter() - start
         return found
 
@@ -241,7 +242,7 @@ def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
     declared = {n: f for n, f in record.derivatives.items() if not n.endswith("_from_output")}
     if record.kind == "loss":
         return {"value": record.function, **declared}
-    products = {"vjp": transforms.vjp(record.function), "jvp": transforms.jvp(record.function)}
+    products = {"vjp": lookup.vjp(record.function), "jvp": lookup.jvp(record.function)}
     return {"value": record.function, **declared, **products}
 
 
@@ -260,7 +261,7 @@ def _with_keywords(
 
 def _check_apart(buffers: Buffers) -> None:
     """Refuse buffers of which one result would overwrite the other."""
-    places = [arrays.extent(buffer) for buffer in buffers if buffer is not None]
+    places = [arrays.memory_range(buffer) for buffer in buffers if buffer is not None]
     if any(arrays.overlap(a, b) for a, b in itertools.combinations(places, 2)):
         reject("out", "buffers that share memory", "one of its own for each result")
 

@@ -1,4 +1,4 @@
-"""Derivatives of declared functions by look-up, and the same behind ``torch.autograd``.
+"""Derivatives of declared functions by look-up.
 
 Nothing here differentiates: every transform finds what was declared beside the formula.
 """
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradref.arrays import describe, is_differentiated, reject
-from gradref.autograd import Products, apply_rule, value_rule
-from gradref.calls import bind, rows_call
-from gradref.operation import Operation, operation
+from gradref.arrays import describe, reject
+from gradref.declare.calls import rows_call
+from gradref.declare.operation import Operation, operation
 
 AnyFunction = Callable[..., Any]
 
@@ -92,7 +91,7 @@ def vjp(function: AnyFunction) -> AnyFunction:
     >>> vjp(activations.sigmoid)(0.0, 2.0)
     0.5
     """
-    record = _base(function)
+    record = base(function)
     if record.kind == "loss":
         return record.derivatives["gradient"]
     if record.kind == "rowwise":
@@ -107,7 +106,7 @@ def jvp(function: AnyFunction) -> AnyFunction:
     >>> jvp(activations.sigmoid)(0.0, 2.0)
     0.5
     """
-    record = _base(function)
+    record = base(function)
     if record.kind == "loss":
         return _directional(record)
     if record.kind == "rowwise":
@@ -122,13 +121,14 @@ def hvp(function: AnyFunction) -> AnyFunction:
     >>> hvp(activations.tanh)(0.0, 2.0, 1.0)
     -0.0
     """
-    record = _base(function)
+    record = base(function)
     if record.kind == "elementwise":
         return _product(record, "hvp", "second_derivative", "grad_output", "tangent")
     return record.derivatives["hvp"]
 
 
-def _base(function: AnyFunction) -> Operation:
+def base(function: AnyFunction) -> Operation:
+    """Return the operation of a declared function; reject one of its derivatives."""
     record = operation(function)
     if function is not record.function:
         reject("function", getattr(function, "__name__", function), f"{record.name} itself")
@@ -191,48 +191,3 @@ def _sign(formula: AnyFunction, record: Operation, name: str, *vectors: str) -> 
     formula.__annotations__ = dict(inspect.get_annotations(record.formula))
     formula.__dict__["__wrapped__"] = record.formula  # whose module its annotations are read in
     return formula
-
-
-# --- autograd ------------------------------------------------------------------------------------
-
-
-def as_autograd(function: AnyFunction) -> AnyFunction:
-    """A declared function that torch differentiates by the declared derivatives.
-
-    It takes tensors as the function does, and supports ``backward``, double backward, forward
-    mode, forward over reverse and reverse over forward, ``torch.func`` with ``vmap``, and
-    ``torch.compile(fullgraph=True)``. A third derivative is not declared and raises. While torch
-    traces or maps, values are not checked against their domain (class indices, probabilities).
-    Make it outside of what is compiled.
-
-    >>> import activations
-    >>> x = torch.tensor(0.0, requires_grad=True)
-    >>> as_autograd(activations.sigmoid)(x).backward()
-    >>> x.grad
-    tensor(0.2500)
-    """
-    record = _base(function)
-    rule = value_rule(Products(record, vjp(function), jvp(function), hvp(function)))
-
-    def apply(*values: Any) -> Tensor:
-        return apply_rule(rule, *values)
-
-    # Dynamo does not look inside, and AOTAutograd traces the rules.
-    in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
-        apply
-    )
-
-    constants = set(record.parameters)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Tensor:
-        given = bind(record.signature, args, kwargs)
-        for name, value in given.items():
-            if name in record.arguments and not isinstance(value, Tensor):
-                reject(name, describe(value), "a tensor", TypeError)
-            if name in constants and isinstance(value, Tensor) and is_differentiated(value):
-                wants = f"{name}.detach(): it is a constant"
-                reject(name, "a tensor that torch differentiates", wants)
-        return in_graph(*given.values())
-
-    return call

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gradref.arrays import extent, is_same_view, overlap
+from gradref.arrays import is_same_view, memory_range, overlap
 
 if TYPE_CHECKING:
-    from gradref.inductor import Run
+    from gradref.fusion.compiler import Run
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -54,7 +54,7 @@ class Call:
 
 def _shared(tensors: Sequence[Tensor], inputs: int) -> Hashable | None:
     """Which tensors are one, and which buffers a view of another one; None for part of one."""
-    extents = [extent(tensor) for tensor in tensors]
+    extents = [memory_range(tensor) for tensor in tensors]
     pairs = []
     for j, place in enumerate(extents):
         for i in range(j):

@@ -26,7 +26,7 @@ from torch._inductor.utils import IndentedBuffer
 from torch._inductor.virtualized import V
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-from gradref.inductor import SMALL
+from gradref.fusion.compiler import SMALL
 
 Code = Callable[..., Any]
 """What writes the code of an operation on variables of inductor's."""

@@ -27,7 +27,7 @@ TracingError, CompilingError = TorchDynamoException, InductorError
 _SchedulerPass: Any = getattr(custom_graph_pass, "CustomSchedulerPass", object)
 """An older torch has none, and does not order its loops for us."""
 
-SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("inductor.py", "cpp.py"))
+SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("compiler.py", "codegen.py"))
 """What a kernel in inductor's cache depends on, besides its graph."""
 
 _NUMBERS = itertools.count()
@@ -183,16 +183,16 @@ class LossLast(OfOurs, _SchedulerPass):  # type: ignore[misc]  # it is chosen at
 
 
 class VectorCode(OfOurs, _SchedulerPass):  # type: ignore[misc]  # it is chosen at run time
-    """Generate the loops for a CPU by the classes of :mod:`gradref.cpp`."""
+    """Generate the loops for a CPU by the classes of :mod:`gradref.fusion.codegen`."""
 
     def __call__(self, nodes: list[Any]) -> list[Any]:
         """The same nodes."""
-        from gradref import cpp  # which an older torch has no place for
+        from gradref.fusion import codegen  # which an older torch has no place for
 
         for device in {node.get_device() for node in nodes}:
             if device is not None and device.type == "cpu":
                 backend: Any = V.graph.scheduler.get_backend(device)
-                backend.kernel_proxy_cls = cpp.KernelProxy
+                backend.kernel_proxy_cls = codegen.KernelProxy
         return nodes
 
 

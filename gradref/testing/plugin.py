@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from gradref.conformance import Conformance
+    from gradref.testing.conforms import Conformance
 
 
 class AssertConforms(Protocol):
@@ -34,7 +34,7 @@ class AssertConforms(Protocol):
 @pytest.fixture
 def assert_conforms() -> AssertConforms:
     """Fail the test unless a kernel gives what the operation is, within ``max_ulp``."""
-    from gradref.conformance import assert_kernel_conforms
+    from gradref.testing.conforms import assert_kernel_conforms
 
     return assert_kernel_conforms
 

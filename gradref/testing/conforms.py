@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gradref.arrays import reject
-from gradref.operation import operations
+from gradref.declare.operation import operations
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -22,7 +22,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from gradref.operation import Operation
+from gradref.arrays import describe, is_differentiated, reject
+from gradref.autodiff.lookup import AnyFunction, base, hvp, jvp, vjp
+from gradref.declare.calls import bind
+from gradref.declare.operation import Operation
 
 
 class _Rule(Function):
@@ -166,3 +169,45 @@ def apply_rule(rule: type[Function], *values: Any) -> Tensor:
     """Call a rule on the values of its arguments."""
     result: Tensor = rule.apply(*values)  # type: ignore[no-untyped-call]  # torch's is untyped
     return result
+
+
+def as_autograd(function: AnyFunction) -> AnyFunction:
+    """A declared function that torch differentiates by the declared derivatives.
+
+    It takes tensors as the function does, and supports ``backward``, double backward, forward
+    mode, forward over reverse and reverse over forward, ``torch.func`` with ``vmap``, and
+    ``torch.compile(fullgraph=True)``. A third derivative is not declared and raises. While torch
+    traces or maps, values are not checked against their domain (class indices, probabilities).
+    Make it outside of what is compiled.
+
+    >>> import activations
+    >>> x = torch.tensor(0.0, requires_grad=True)
+    >>> as_autograd(activations.sigmoid)(x).backward()
+    >>> x.grad
+    tensor(0.2500)
+    """
+    record = base(function)
+    rule = value_rule(Products(record, vjp(function), jvp(function), hvp(function)))
+
+    def apply(*values: Any) -> Tensor:
+        return apply_rule(rule, *values)
+
+    # Dynamo does not look inside, and AOTAutograd traces the rules.
+    in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
+        apply
+    )
+
+    constants = set(record.parameters)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        given = bind(record.signature, args, kwargs)
+        for name, value in given.items():
+            if name in record.arguments and not isinstance(value, Tensor):
+                reject(name, describe(value), "a tensor", TypeError)
+            if name in constants and isinstance(value, Tensor) and is_differentiated(value):
+                wants = f"{name}.detach(): it is a constant"
+                reject(name, "a tensor that torch differentiates", wants)
+        return in_graph(*given.values())
+
+    return call

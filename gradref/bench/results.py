@@ -16,7 +16,7 @@ import torch
 
 from gradref.bench.contest import Ratio, contest, peak_bytes, ratios
 from gradref.bench.subjects import OURS, Subject
-from gradref.measure.environment import environment
+from gradref.environment import environment
 
 SIZES = {"L2": 2**16, "L3": 2**20, "DRAM": 2**24}
 """Elements of a float32 array that, with its results, fits a cache of usual size, or none."""

@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from gradref.arrays import Extent
-from gradref.calls import elementwise_call, rows_call
-from gradref.operation import REAL, Domains, Facts, Operation, Precision
+from gradref.declare.calls import elementwise_call, rows_call
+from gradref.declare.operation import REAL, Domains, Facts, Operation, Precision
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

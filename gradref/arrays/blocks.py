@@ -1,0 +1,141 @@
+"""Arrays as rows of a layout, evaluated in blocks whose float64 temporaries stay in the cache."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gradref.arrays.rounding import narrowed, widen
+
+BLOCK = 1 << 16
+"""Elements that are evaluated at a time."""
+
+Extent = Literal["element", "row", "class", "square", "whole"]
+"""How far an array reaches: over the input's elements, its rows, its classes, rows × classes², or
+not at all, being one number for the whole of it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The input's shape and its coupled dimension, if any, seen as rows.
+
+    Canonical arrays have the leading shape ``(elements,)`` where nothing is coupled, else that of
+    the rows, ``(before,)`` or ``(before, after)``, and the coupled dimension last.
+    """
+
+    shape: tuple[int, ...]
+    axis: int | None
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading shape of canonical arrays."""
+        if self.axis is None:
+            return (math.prod(self.shape),)
+        before, after = math.prod(self.shape[: self.axis]), math.prod(self.shape[self.axis + 1 :])
+        return (before,) if after == 1 else (before, after)
+
+    @property
+    def classes(self) -> int:
+        """The length of the coupled dimension."""
+        return 1 if self.axis is None else self.shape[self.axis]
+
+    def shape_of(self, extent: Extent) -> tuple[int, ...]:
+        """The shape a user sees for an array of this extent."""
+        if extent == "whole":
+            return ()
+        if extent == "class":
+            return (self.classes,)
+        if extent == "element" or self.axis is None:
+            return self.shape
+        row = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return (*row, self.classes, self.classes) if extent == "square" else row
+
+    def canonical(self, array: Tensor, extent: Extent) -> Tensor:
+        """``array`` with the leading shape first: a view wherever the strides allow one."""
+        if extent in ("class", "whole"):
+            return array
+        if extent == "element" and len(self.lead) == 2:
+            before, after = self.lead
+            return array.reshape(before, self.classes, after).transpose(1, 2)
+        inner = {"row": (), "element": (self.classes,), "square": (self.classes, self.classes)}
+        shape = (*self.lead, *(() if self.axis is None else inner[extent]))
+        return array if array.shape == shape else array.reshape(shape)
+
+    def restore(self, canonical: Tensor, extent: Extent) -> Tensor:
+        """The inverse of :meth:`canonical`."""
+        if extent == "element" and len(self.lead) == 2:
+            canonical = canonical.transpose(1, 2)
+        shape = self.shape_of(extent)
+        return canonical if canonical.shape == shape else canonical.reshape(shape)
+
+    def blocks(self, extent: Extent) -> Iterator[tuple[slice, ...]]:
+        """Slices of the leading shape, each about ``BLOCK`` elements of a result; none for all."""
+        width = self.classes**2 if extent == "square" else self.classes
+        if torch.compiler.is_compiling() or math.prod(self.lead) * width <= BLOCK:
+            yield ()
+            return
+        budget = max(1, BLOCK // max(1, width))
+        steps = [min(size, budget) for size in self.lead]
+        steps[0] = max(1, budget // max(1, math.prod(steps[1:])))
+        starts = (range(0, size, max(1, step)) for size, step in zip(self.lead, steps, strict=True))
+        for first in itertools.product(*starts):
+            yield tuple(slice(at, at + step) for at, step in zip(first, steps, strict=True))
+
+
+Inputs = Mapping[str, tuple[Tensor, Extent]]
+
+
+def _evaluate(
+    formula: Callable[..., Tensor], layout: Layout, inputs: Inputs, extent: Extent
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """``formula`` of float64 arrays, one block after the other."""
+    canonical = {
+        name: (layout.canonical(array, extent), extent) for name, (array, extent) in inputs.items()
+    }
+    for block in layout.blocks(extent):
+        yield (
+            block,
+            formula(
+                **{
+                    name: widen(
+                        array[block] if block and extent not in ("class", "whole") else array
+                    )
+                    for name, (array, extent) in canonical.items()
+                }
+            ),
+        )
+
+
+def compute(
+    formula: Callable[..., Tensor],
+    layout: Layout,
+    inputs: Inputs,
+    extent: Extent,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``formula`` of every block, rounded once to ``dtype``, into ``out`` or fresh memory."""
+    first, _ = next(iter(inputs.values()))
+    evaluated = _evaluate(formula, layout, inputs, extent)
+    results = ((block, narrowed(result, dtype)) for block, result in evaluated)
+    if out is None and len(list(itertools.islice(layout.blocks(extent), 2))) == 1:
+        return layout.restore(next(results)[1], extent)
+    direct = out is not None and out.is_contiguous()
+    result = (
+        out if out is not None and direct else first.new_empty(layout.shape_of(extent), dtype=dtype)
+    )
+    into = layout.canonical(result, extent)
+    for block, narrow in results:
+        into[block] = narrow
+    return result if out is None or direct else out.copy_(result)
+
+
+def total(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:
+    """The float64 sum of ``formula`` over every block."""
+    return torch.stack([wide.sum() for _, wide in _evaluate(formula, layout, inputs, "row")]).sum()

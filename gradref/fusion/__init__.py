@@ -1,0 +1,1 @@
+"""A value and its derivative in one compiled pass."""
