@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gradref.declare.operation import Operation, called, operations
-from gradref.measure.elementwise import ORDERS
+from gradref.judge.elementwise import ORDERS
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.run import GENERAL, NEAR_ZERO
 
@@ -200,7 +200,7 @@ def accuracy() -> str:
 
 def findings(verdicts: dict[str, Any]) -> list[str]:
     """For every operation the ordinary input at which torch loses most."""
-    from gradref.measure.verdict import Finding
+    from gradref.judge.verdict import Finding
     from gradref.report.summary import main_findings, severity
     from gradref.report.text import ulp
 

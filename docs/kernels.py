@@ -12,9 +12,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from gradref.check.options import Options
-from gradref.check.run import check_subject
 from gradref.report.text import ulp
+from gradref.runs.check import check_subject
+from gradref.runs.options import Options
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

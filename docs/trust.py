@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from gradref.check.judge import cases, check
-from gradref.check.kernel import Kernel
-from gradref.check.options import Options
-from gradref.check.sandbox import InProcess
+from gradref.contenders.kernel import Kernel
+from gradref.contenders.sandbox import InProcess
+from gradref.runs.check import cases, check
+from gradref.runs.options import Options
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gradref.check.choices import Gate, Kinks
-from gradref.check.choices import Mode as CheckMode
+from gradref.runs.choices import GateName, Kinks
+from gradref.runs.choices import Mode as CheckMode
 
 COULD_NOT_RUN = 3
 
@@ -91,6 +91,7 @@ def verify(
     order: OrderOption = None,
     mode: Annotated[Mode, typer.Option(help="quick: minutes; full: more points.")] = Mode.quick,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every line.")] = False,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
@@ -99,26 +100,30 @@ def verify(
 
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
+    import time
+
     from rich.console import Console
 
-    from gradref.measure.judge import DTYPES, cases, judge_all
+    from gradref.judge.verdict import DTYPES, OURS
     from gradref.report import files, terminal
-    from gradref.report.summary import Run
+    from gradref.runs.run import Run
+    from gradref.runs.verify import jobs, verify_all
 
-    console = Console()
+    console, start = Console(), time.perf_counter()
     records = _operations(operation)
     devices, skipped = _devices(device)
     chosen = list(dict.fromkeys(d.value for d in dtype)) if dtype else list(DTYPES)
-    selected = cases(records, chosen, devices)
-    run = Run(mode.value, seed, skipped, tuple(sorted(set(order or (0, 1, 2)))))
+    orders = tuple(sorted(set(order or (0, 1, 2))))
+    selected = jobs(records, chosen, devices, mode.value, seed, orders)
+    run = Run(OURS, {"mode": mode.value, "seed": seed, "orders": orders}, skipped)
     try:
-        outcomes = judge_all(selected, mode.value, seed)
-        for outcome in terminal.follow(console, len(selected), outcomes):
-            run.outcomes.append(outcome)
+        for outcome in terminal.follow(console, len(selected), verify_all(selected)):
+            run.add(outcome)
         run.finished = True
     except KeyboardInterrupt:
         console.print("[yellow]interrupted: what follows is the finished part[/]")
     finally:
+        run.sort()
         writers = (
             (json, files.write_json),
             (junit, files.write_junit),
@@ -127,7 +132,7 @@ def verify(
         for path, write in writers:
             if path is not None:
                 write(run, path)
-    terminal.show(console, run)
+    terminal.show_ours(console, run, time.perf_counter() - start, verbose)
     raise typer.Exit(run.exit_code)
 
 
@@ -171,7 +176,8 @@ def certify(
 
         from gradref.sweep.native import native_sweeps
 
-        claims = {dtype: options.bound(getattr(torch, dtype)) for dtype in chosen}
+        gate = options.held_to()
+        claims = {dtype: gate.claims[getattr(torch, dtype)] for dtype in chosen}
         selected = native_sweeps(_operations(operation), claims, devices)
     else:
         from gradref.sweep.run import sweeps
@@ -191,8 +197,8 @@ def _certified(selected: Sequence[Any], orders: list[int] | None, out: Path) -> 
 
 
 def _options(claim: str | None) -> Any:
-    from gradref.check.options import Options
-    from gradref.check.run import ulp_of
+    from gradref.runs.check import ulp_of
+    from gradref.runs.options import Options
 
     try:
         return Options(claim=None if claim is None else ulp_of(claim))
@@ -210,10 +216,10 @@ def _certify_kernels(
     out: Path,
 ) -> int:
     """Certify somebody's elementwise kernels, which run in a process of their own."""
-    from gradref.check.exhaustive import sweeps
-    from gradref.check.judge import cases
-    from gradref.check.load import load
-    from gradref.check.sandbox import Sandbox
+    from gradref.contenders.exhaustive import sweeps
+    from gradref.contenders.load import load
+    from gradref.contenders.sandbox import Sandbox
+    from gradref.runs.check import cases
 
     try:
         kernels = [k for k in load(module) if not names or {k.name, k.operation} & set(names)]
@@ -224,7 +230,7 @@ def _certify_kernels(
             sweep
             for device in devices
             for kernel, case in cases(kernels, dtypes, device)
-            for sweep in sweeps(kernel, case, runner, options)
+            for sweep in sweeps(kernel, case, runner, options.held_to())
         ]
         return _certified(selected, orders, out)
 
@@ -252,7 +258,7 @@ def check(
         Kinks, typer.Option(help="torch's choice, or anything in the subdifferential.")
     ] = "torch",
     gate: Annotated[
-        Gate,
+        GateName,
         typer.Option(help="Rows: what usual algorithms keep, or what a stable one does."),
     ] = "standard",
     xfails: Annotated[
@@ -274,9 +280,9 @@ def check(
     """
     from rich.console import Console
 
-    from gradref.check.options import Options
-    from gradref.check.run import dtypes_of, ulp_of
-    from gradref.report import checked as report
+    from gradref.report import files, terminal
+    from gradref.runs.check import check_subject, dtypes_of, ulp_of
+    from gradref.runs.options import Options
 
     console = Console()
     fresh = random.SystemRandom().randrange(2**31) if seed is None else seed
@@ -284,20 +290,27 @@ def check(
     try:
         bound = None if claim is None else ulp_of(claim)
         options = Options(mode, fresh, bound, kinks, gate, device)
-        result = report.follow(console, subject, op, dtypes_of(dtype), options, xfails)
+        with terminal.progress(console, 1, "starting") as bar:
+            task = bar.task_ids[0]
+
+            def on_case(label: str, of: int) -> None:
+                bar.update(task, description=f"{label:48.48}", total=of)
+                bar.advance(task)
+
+            run = check_subject(subject, op, dtypes_of(dtype), options, xfails, on_case)
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
     writers = (
-        (json, report.write_json),
-        (junit, report.write_junit),
-        (markdown, report.write_markdown),
-        (html, report.write_html),
+        (json, files.write_json),
+        (junit, files.write_junit),
+        (markdown, files.write_markdown),
+        (html, files.write_html),
     )
     for path, write in writers:
         if path is not None:
-            write(result, path)
-    report.show(console, result)
-    raise typer.Exit(result.exit_code)
+            write(run, path)
+    terminal.show_kernels(console, run)
+    raise typer.Exit(run.exit_code)
 
 
 @app.command()

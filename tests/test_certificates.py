@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gradref.declare.operation import operations
-from gradref.measure.ulp import to_floats
+from gradref.judge.ulp import to_floats
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.chunks import Pass
 from gradref.sweep.native import native_sweeps

@@ -14,29 +14,30 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from kernels_to_check import flushing_sigmoid
 from typer.testing import CliRunner, Result
 
 import gradref
-from gradref.check import sandbox
-from gradref.check.judge import check
-from gradref.check.kernel import Kernel
-from gradref.check.load import load
-from gradref.check.options import Options
-from gradref.check.run import Checked, check_subject, dtypes_of, ulp_of
-from gradref.check.sandbox import InProcess
 from gradref.cli import app
-from gradref.measure.verdict import Case
+from gradref.contenders import sandbox
+from gradref.contenders.kernel import Kernel
+from gradref.contenders.load import load
+from gradref.contenders.sandbox import InProcess
+from gradref.judge.verdict import Case
+from gradref.runs.check import check, check_subject, dtypes_of, ulp_of
+from gradref.runs.options import Options
+from gradref.runs.run import Run
 from gradref.sweep.certificate import Certificate
 from gradref.testing.conforms import assert_kernel_conforms
 
 FILE = str(Path(__file__).parent / "kernels_to_check.py")
 
 
-def checked(op: str, dtypes: str = "f32", **options: Any) -> Checked:
+def checked(op: str, dtypes: str = "f32", **options: Any) -> Run:
     return check_subject(FILE, op, dtypes_of(dtypes), Options(**{"mode": "link", **options}))
 
 
-def words(result: Checked) -> str:
+def words(result: Run) -> str:
     return "; ".join(text for verdict in result.verdicts for text in verdict.words)
 
 
@@ -62,11 +63,69 @@ def test_a_wrong_kernel_is_explained_with_its_worst_input() -> None:
     assert "exactly 0 for x in [-1" in words(result)
     assert value.where == "left tail"
     assert value.at is not None
-    assert value.ours is not None
-    assert value.torch is not None
     assert value.errors is not None
-    assert value.ours.worst <= 0.5001 < value.errors.worst
+    assert set(value.others) == {"gradref", "torch"}
+    assert value.others["gradref"].worst <= 0.5001 < value.errors.worst
     assert sum(value.errors.histogram) == value.errors.count > 30_000
+
+
+def test_quick_mode_has_the_cheap_conditions() -> None:
+    result = checked("right", "f32", mode="quick")
+    names = {verdict.quantity for verdict in result.verdicts}
+    assert {"arguments untouched", "repeated", "a few lengths", "a transposed view"} <= names
+    assert "layouts" not in names
+
+
+def test_a_kernel_that_rounds_ties_away_does_not_round_correctly() -> None:
+    """leaky_relu(-1.5) ties at 5,350 bfloat16 inputs: one judge, one rule for them."""
+
+    def away(x: torch.Tensor) -> torch.Tensor:
+        y = torch.where(x > 0, x.double(), -1.5 * x.double())
+        bits = y.float().view(torch.int32)  # exact: 9 bits
+        return ((bits + 0x8000) & -0x10000).view(torch.float32).to(x.dtype)
+
+    entry = {"forward": away, "operation": "leaky_relu", "negative_slope": -1.5}
+    kernel = Kernel.of("leaky_relu", entry)
+    case = Case("leaky_relu", {"negative_slope": -1.5}, "bfloat16", "cpu")
+    options = Options("quick", claim=0.5)
+    verdicts = {v.quantity: v for v in check(kernel, case, InProcess([kernel]), options)}
+    value = verdicts["value"]
+    assert value.errors is not None
+    assert value.status == "fail"
+    assert round((1 - value.errors.correctly_rounded) * value.errors.count) > 5000
+
+
+FLUSHING = {"operation": "sigmoid", "forward": flushing_sigmoid}
+
+
+@pytest.mark.parametrize(("declared", "status"), [({}, "fail"), ({"subnormals": "flush"}, "pass")])
+def test_flushing_subnormal_numbers_can_be_declared(declared: Any, status: str) -> None:
+    kernel = Kernel.of("flushing", {**FLUSHING, **declared})
+    case = Case("sigmoid", {}, "float32", "cpu")
+    (value, *_) = check(kernel, case, InProcess([kernel]), Options("link"))
+    assert value.status == status
+    assert bool(value.notes) == bool(declared)
+    if declared:
+        assert "subnormal numbers flushed to 0, as declared" in value.notes[0]
+
+
+def test_the_sign_of_a_zero_counts_under_the_strict_gate_alone() -> None:
+    def relu(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, torch.where(x.isnan(), x, -0.0 * x.abs()))
+
+    def tanh(x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(x.double()).to(x.dtype)
+        return torch.where(y == 0, 0.0, y)
+
+    for function, of, status in ((tanh, "tanh", "fail"), (relu, "relu", "pass")):
+        kernel = Kernel.of(of, {"forward": function})
+        case = Case(of, {}, "float32", "cpu")
+        (plain, *_) = check(kernel, case, InProcess([kernel]), Options("link"))
+        (strict, *_) = check(kernel, case, InProcess([kernel]), Options("link", gate="strict"))
+        assert plain.status == "pass"
+        assert strict.status == status
+        assert plain.errors is not None
+        assert (plain.errors.wrong_zero_sign > 0) == (status == "fail")
 
 
 def test_a_crash_is_a_verdict_and_not_the_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gradref.measure.judge import Outcome
-from gradref.measure.verdict import Case
-from gradref.report.summary import Run
+from gradref.judge.elementwise import ORDERS
+from gradref.judge.pool import Outcome
+from gradref.runs.run import Run
 
 
 def gradref(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,11 +45,9 @@ def test_importing_the_packages_adds_little_to_importing_torch() -> None:
 def test_verify(tmp_path: Path) -> None:
     files = {kind: tmp_path / f"verdicts.{kind}" for kind in ("json", "junit", "markdown")}
     options = [option for kind, path in files.items() for option in (f"--{kind}", str(path))]
-    result = gradref("verify", "silu", "softmax", "--dtype", "bfloat16", *options)
+    result = gradref("verify", "silu", "softmax", "--dtype", "bfloat16", "-v", *options)
     assert result.returncode == 0, result.stdout + result.stderr
-    lines = result.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[-1].startswith("pass: ")
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert "silu on cpu" in result.stdout
     assert "proved" in result.stdout
     assert "Findings: where torch is wrong" in result.stdout
@@ -57,12 +56,24 @@ def test_verify(tmp_path: Path) -> None:
     data = json.loads(files["json"].read_text())
     assert data["finished"]
     assert data["environment"]["torch"]
-    silu = [row for row in data["rows"] if row["operation"] == "silu"]
-    assert {row["quantity"] for row in silu} == {"value", "derivative", "second_derivative"}
-    assert all(row["ours"]["correctly_rounded"] == 1.0 for row in silu)
+    silu = [v for v in data["verdicts"] if v["operation"] == "silu"]
+    ordinary = {v["quantity"] for v in silu if "[" not in v["quantity"]}
+    assert ordinary == {"value", "derivative", "second_derivative", "vjp", "jvp"}
+    assert all(v["errors"]["correctly_rounded"] == 1.0 for v in silu if v["quantity"] in ORDERS)
     suite = ElementTree.parse(files["junit"]).getroot()
-    assert int(suite.attrib["tests"]) == len(data["rows"]) == len(suite)
-    assert "| f' | bfloat16 | 65,536 |" in files["markdown"].read_text()
+    assert int(suite.attrib["tests"]) == len(data["verdicts"]) == len(suite)
+    assert "| f' | bfloat16 |" in files["markdown"].read_text()
+
+
+def test_verify_is_one_screen() -> None:
+    """A row for each operation, then findings, then one line."""
+    result = gradref("verify", "silu", "mse_loss", "--dtype", "float32")
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("worst error in ulp")
+    assert [line.split()[0] for line in lines[1:3]] == ["mse_loss", "silu"]
+    assert lines[3].startswith("finding silu")
+    assert re.match(r"pass: \d+ verdicts, [0-9.]+ M results in \d:\d\d; \d+ findings", lines[-2])
 
 
 def test_orders_are_selected(tmp_path: Path) -> None:
@@ -71,9 +82,9 @@ def test_orders_are_selected(tmp_path: Path) -> None:
         "verify", "mse_loss", "--dtype", "float32", "--order", "1", "--json", str(path)
     )
     assert result.returncode == 0
-    quantities = {row["quantity"] for row in json.loads(path.read_text())["rows"]}
+    quantities = {v["quantity"] for v in json.loads(path.read_text())["verdicts"]}
     assert all(quantity.startswith("gradient") for quantity in quantities)
-    assert "gradient(input) [mean]" in quantities
+    assert "gradient(target) [mean]" in quantities
 
 
 @pytest.mark.parametrize(
@@ -97,14 +108,13 @@ def test_usage_and_what_cannot_run(arguments: tuple[str, ...], status: int, word
 
 
 def test_exit_codes() -> None:
-    run = Run("quick", 0, {})
+    run = Run("gradref", {})
     assert run.exit_code == 3  # nothing has run
     run.finished = True
     assert run.exit_code == 3
-    case = Case("relu", {}, "float32", "cpu")
-    run.outcomes.append(Outcome(case, (), "RuntimeError: no memory"))
+    run.add(Outcome("relu", [], "RuntimeError: no memory"))
     assert run.exit_code == 3
-    assert run.as_dict()["errors"] == [{"case": "relu", "error": "RuntimeError: no memory"}]
+    assert run.as_dict()["problems"] == ["relu: RuntimeError: no memory"]
 
 
 INTERRUPTIBLE = """
@@ -135,7 +145,7 @@ def test_an_interrupt_leaves_the_finished_part(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     assert process.returncode == 3, output
     assert not data["finished"]
-    assert data["rows"]
+    assert data["verdicts"]
     assert "interrupted" in output
 
 
@@ -196,4 +206,4 @@ def test_a_package_of_ones_own_is_judged(slope: str, status: int, tmp_path: Path
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == status, run.stdout
-    assert ("pass: 3 verdicts" in run.stdout) == (status == 0)
+    assert ("pass: 10 verdicts" in run.stdout) == (status == 0)

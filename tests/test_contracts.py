@@ -14,10 +14,14 @@ import torch.nn.functional as F
 
 import activations
 import losses
+from gradref.contenders.ours import Ours
+from gradref.contenders.witness import Torch
 from gradref.declare import elementwise
 from gradref.declare.operation import Facts, Operation, declared, operation, operations
-from gradref.measure.elementwise import find_zeros, judge_elementwise
-from gradref.measure.verdict import Case
+from gradref.judge import gates
+from gradref.judge.elementwise import ElementwiseExam, find_roots
+from gradref.judge.trial import Trial
+from gradref.judge.verdict import Case
 
 RECORDS = operations()
 NOT_OURS = {"inplace", "size_average", "reduce", "_stacklevel", "dtype", "out"}
@@ -142,9 +146,11 @@ def test_a_function_of_ones_own() -> None:
 
     assert square(3.0) == 9.0
     record = square.operation
-    (row,) = judge_elementwise(record, Case("square", {}, "bfloat16", "cpu"), "smoke", 0)
-    assert row.quantity == "value"
-    assert row.passed
+    case = Case("square", {}, "bfloat16", "cpu")
+    exam = ElementwiseExam(case, {}, 0, ("bfloat16",), declared=record)
+    found = list(Trial(Ours(), gates.OURS, [Torch()]).verdicts(exam))
+    assert [verdict.quantity for verdict in found] == ["value", "value [special]"]
+    assert all(verdict.passed for verdict in found)
 
 
 def test_a_bracket_without_a_zero_is_refused() -> None:
@@ -152,7 +158,7 @@ def test_a_bracket_without_a_zero_is_refused() -> None:
     assert silu.facts is not None
     wrong = dataclasses.replace(silu.facts, zeros={1: [(5.0, 6.0)]})
     with pytest.raises(ValueError, match="zeros: got .* wants a bracket in which the sign changes"):
-        find_zeros(silu, wrong, {})
+        find_roots(silu, wrong, {})
 
 
 def test_a_package_declares_only_what_is_its_own() -> None:

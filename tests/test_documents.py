@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import operations
-from gradref.measure.elementwise import ORDERS, torch_jets
+from gradref.judge.elementwise import ORDERS
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from gradref.check.load import load as load_kernels
-from gradref.check.options import Mode, Options
-from gradref.check.run import Checked, check_subject, dtypes_of
+from gradref.contenders.load import load as load_kernels
+from gradref.runs.check import check_subject, dtypes_of
+from gradref.runs.choices import Mode
+from gradref.runs.options import Options
+from gradref.runs.run import Run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -65,14 +67,14 @@ def kernels(name: str) -> str:
 
 def judged(
     name: str, operation: str | None, dtypes: str, mode: Mode = "link", device: str = "cpu"
-) -> Checked:
+) -> Run:
     options = Options(mode, seed=0, device=device)
     return check_subject(kernels(name), operation, dtypes_of(dtypes), options)
 
 
-def findings(result: Checked) -> dict[str, str]:
+def findings(result: Run) -> dict[str, str]:
     """What is said of every failure, by kernel, quantity and dtype."""
-    return {f"{v.kernel} {v.quantity} {v.dtype}": "; ".join(v.words) for v in result.failures}
+    return {f"{v.contender} {v.quantity} {v.dtype}": "; ".join(v.words) for v in result.failures}
 
 
 def test_torchs_own_ops_do_not_pass() -> None:
@@ -121,7 +123,7 @@ def test_the_triton_kernels_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "0" if on_gpu else "1")  # the file leaves it so
     result = judged("triton_kernels", None, "f32,bf16", device="cuda" if on_gpu else "cpu")
     assert findings(result) == {}
-    assert {verdict.kernel for verdict in result.judged} == {"softmax", "cross_entropy"}
+    assert {verdict.contender for verdict in result.judged} == {"softmax", "cross_entropy"}
     assert result.exit_code == 0
 
 

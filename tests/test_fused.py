@@ -19,13 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 import activations
 import losses
 from gradref import arrays
-from gradref.check.options import Options
-from gradref.check.run import check_subject
 from gradref.declare.operation import operation
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
 from gradref.fusion.fused import Fused, fuse
 from gradref.fusion.replay import Call
+from gradref.runs.check import check_subject
+from gradref.runs.options import Options
 
 KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
 

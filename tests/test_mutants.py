@@ -11,13 +11,13 @@ import pytest
 import torch
 from mutants import MUTANTS, Mutant
 
-from gradref.check import sandbox
-from gradref.check.call import Answer, Call, perform
-from gradref.check.judge import cases, check
-from gradref.check.kernel import Kernel
-from gradref.check.options import Options
-from gradref.check.sandbox import InProcess
-from gradref.check.verdict import Verdict
+from gradref.contenders import sandbox
+from gradref.contenders.call import Call, Returned, perform
+from gradref.contenders.kernel import Kernel
+from gradref.contenders.sandbox import InProcess
+from gradref.judge.verdict import Verdict
+from gradref.runs.check import cases, check
+from gradref.runs.options import Options
 
 KNOWN = 45
 
@@ -56,7 +56,7 @@ def test_unwritten_memory_is_seen_where_freed_memory_is_nan(
 ) -> None:
     """As after many poisoned calls: the memory that is dealt out holds NaN already."""
 
-    def after_poison(kernel: Kernel, call: Call) -> Answer:
+    def after_poison(kernel: Kernel, call: Call) -> Returned:
         for size in (129, 774, 1542, 40_000):
             _ = [torch.full((size,), math.nan) for _ in range(64)]
         return perform(kernel, call)

@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 
 from gradref.bench.results import Result, append
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
-from gradref.check.options import Options
-from gradref.check.run import check_subject
 from gradref.cli import app
 from gradref.declare.operation import operations
-from gradref.measure.judge import cases, judge_all
-from gradref.report import summary
+from gradref.judge.verdict import OURS as GRADREF
 from gradref.report.page import to_paste
-from gradref.report.summary import Run
+from gradref.runs.check import check_subject
+from gradref.runs.options import Options
+from gradref.runs.run import Run, read
+from gradref.runs.verify import jobs, verify_all
 from gradref.sweep.run import Sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -48,10 +48,10 @@ pytestmark = pytest.mark.xdist_group("page")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The files of a small run of everything, as arguments of the command."""
     folder = tmp_path_factory.mktemp("measured")
-    run = Run("smoke", 0, {}, finished=True)
-    run.outcomes += judge_all(
-        cases(operations("silu", "mse_loss"), ["bfloat16"], ["cpu"]), "smoke", 0
-    )
+    run = Run(GRADREF, {}, finished=True)
+    records = operations("silu", "mse_loss")
+    for outcome in verify_all(jobs(records, ["bfloat16"], ["cpu"], "smoke", 0, (0, 1, 2))):
+        run.add(outcome)
     (folder / "verdicts.json").write_text(json.dumps(run.as_dict()))
     (folder / "mine.py").write_text(WRONG)
     found = check_subject(str(folder / "mine.py"), None, ["float32"], Options())
@@ -119,8 +119,7 @@ def test_shows_what_was_measured(path: Path) -> None:
 
 
 def test_findings_can_be_pasted(measured: list[str]) -> None:
-    rows = summary.read(Path(measured[0].partition("=")[2]))
-    findings = [finding for row in rows for finding in row.findings]
+    findings = read(Path(measured[0].partition("=")[2])).findings
     assert findings
     for finding in findings:
         namespace: dict[str, Any] = {"torch": torch}

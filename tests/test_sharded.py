@@ -18,7 +18,7 @@ from torch import Tensor
 
 import losses
 from gradref.declare.operation import operation
-from gradref.measure.ulp import errors, to_floats
+from gradref.judge.ulp import errors, to_floats
 from gradref.truth import rows
 from gradref.truth.jets import Balls
 from losses import sharded

@@ -19,7 +19,7 @@ import torch
 from sharded_sweep import CHUNKS, short_sweep
 
 from gradref.declare.operation import operations
-from gradref.measure.ulp import HISTOGRAM_EDGES, errors, to_floats
+from gradref.judge.ulp import HISTOGRAM_EDGES, errors, to_floats
 from gradref.sweep.certificate import Certificate
 from gradref.sweep.chunks import SIZE, Pass, _errors
 from gradref.sweep.journal import Journal

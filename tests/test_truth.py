@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from mpmath import mp
 
 import activations
 from gradref.declare.operation import operations
-from gradref.truth import series
-from gradref.truth.jets import beyond_half, jets, line_at_zero
-from gradref.truth.rows import derivatives, to_balls
+from gradref.truth import series, table
+from gradref.truth.hessians import derivatives, rounded_to_balls
+from gradref.truth.jets import Balls, beyond_half, exactly, jets, line_at_zero
 
 REFERENCE = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
@@ -37,7 +38,9 @@ def test_jets_agree_with_mpmath(name: str) -> None:
             coefficients = mp.taylor(REFERENCE[name], mp.mpf(x), 2)
             for order in range(3):
                 want = coefficients[order] * math.factorial(order)
-                got = mp.mpf(float(balls.high[order, i])) + mp.mpf(float(balls.low[order, i]))
+                got = mp.mpf(float(balls.high[order, i])) + mp.mpf(
+                    float(balls.rest[order, i])
+                ) * mp.mpf(math.ulp(balls.high[order, i]))
                 assert abs(got - want) <= abs(want) * mp.mpf(2) ** -70 + mp.mpf(10) ** -60
 
 
@@ -86,18 +89,150 @@ def test_series(name: str) -> None:
             assert abs(after - taylor) < arb(2) ** -170
 
 
-def test_hessian_by_polarisation() -> None:
+def test_derivatives_of_rows() -> None:
     rows = np.array([[0.5, -1.0, 2.0], [0.0, 0.0, 0.0]])
     (softmax,) = operations("softmax")
-    found = derivatives(softmax.truth, {"x": rows}, ["x"], {}, 256)
-    jacobian = to_balls(found.jacobian, arb(2) ** -200).high
-    hessian = to_balls(found.hessian, arb(2) ** -200).high
+    found = derivatives(softmax.truth, {"x": rows}, ["x"], {})
+    jacobian = rounded_to_balls(found.jacobian).high
+    hessian = rounded_to_balls(found.hessian).high
     assert np.allclose(jacobian, activations.softmax_jacobian(rows), atol=1e-15)
     eye = np.eye(3)
     for k in range(3):
         for m in range(3):
             hvp = activations.softmax_hvp(rows, np.tile(eye[k], (2, 1)), np.tile(eye[m], (2, 1)))
             assert np.allclose(hessian[:, k, :, m], hvp, atol=1e-15)
+
+
+LOSSES = [r for r in operations("losses") if r.coupled is None or r.coupled == "dim"]
+
+
+@pytest.mark.parametrize("record", LOSSES, ids=lambda record: record.name)
+def test_expansions_are_power_series_along_any_direction(record: Any, seed: int) -> None:
+    """By python-flint's own series along a random line: g't and t'Ht, without polarisation."""
+    rng = np.random.default_rng(seed)
+    unseen = ("dim", "reduction")
+    parameters = {n: v for n, v in record.parameters.items() if n not in unseen}
+    shape = (3,) if record.coupled is None else (3, 4)
+    arrays = {name: rng.uniform(0.1, 0.9, shape) for name in record.arguments}
+    line = {name: rng.normal(size=shape) for name in record.arguments}
+    found = derivatives(record.truth, arrays, record.arguments, parameters)
+    t = np.concatenate([line[n].reshape(3, -1) for n in record.arguments], axis=1)
+    with ctx.workprec(300):
+        along = np.frompyfunc(lambda x, d: arb_series([x, d], prec=3), 2, 1)
+        with_through = np.frompyfunc(_Along, 1, 1)
+        moving = {n: with_through(along(arrays[n], line[n])) for n in record.arguments}
+        outputs = record.truth(**moving, **exactly(parameters)).reshape(3, -1)
+        for row, k in np.ndindex(outputs.shape):
+            series = outputs[row, k].series
+            slope = sum(found.jacobian[row, k] * t[row])
+            bend = sum(found.hessian[row, k] @ t[row] * t[row])
+            assert abs(series[1] - slope) < arb(2) ** -200
+            assert abs(2 * series[2] - bend) < arb(2) ** -200
+
+
+class _Along:
+    """A power series with the little that truths of rows ask of a number besides arithmetic."""
+
+    def __init__(self, series: Any) -> None:
+        self.series, self.gradient, self.hessian = series, {0: 1}, {}
+        self.value = series[0]
+
+    def through(self, function: Any) -> _Along:
+        return _Along(function(self.series))
+
+    def __getitem__(self, order: int) -> Any:
+        return self.series[order]
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self.through(lambda series: getattr(series, name)())
+
+    def _with(self, other: Any, of: Any) -> _Along:
+        return _Along(of(self.series, getattr(other, "series", other)))
+
+    def __add__(self, other: Any) -> _Along:
+        return self._with(other, lambda a, b: a + b)
+
+    def __sub__(self, other: Any) -> _Along:
+        return self._with(other, lambda a, b: a - b)
+
+    def __rsub__(self, other: Any) -> _Along:
+        return self._with(other, lambda a, b: b - a)
+
+    def __mul__(self, other: Any) -> _Along:
+        return self._with(other, lambda a, b: a * b)
+
+    def __truediv__(self, other: Any) -> _Along:
+        return self._with(other, lambda a, b: a / b)
+
+    def __neg__(self) -> _Along:
+        return self * -1
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADREF_CACHE", str(tmp_path))
+    table._jets_at.cache_clear()
+    return tmp_path
+
+
+def jets_of_tanh(x: Any) -> Balls:
+    (tanh,) = operations("tanh")
+    points = np.asarray(x, dtype=float)
+    return table.jets_table(tanh, {}, points, points)
+
+
+def test_a_table_is_kept_and_found_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = jets_of_tanh([3.0, -1.0])
+    assert len(list(cache.glob("*.npz"))) == 1
+    table._jets_at.cache_clear()
+    monkeypatch.setattr(table, "jets", lambda *_, **__: pytest.fail("computed again"))
+    again = jets_of_tanh([3.0, -1.0])
+    assert np.array_equal(first.high, again.high)
+    assert np.array_equal(first.rest, again.rest)
+    assert first.high[0] == pytest.approx(np.tanh([3.0, -1.0]))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "empty"])
+def test_a_damaged_table_is_computed_again(cache: Path, damage: str) -> None:
+    first = jets_of_tanh([0.25, 0.5])
+    (path,) = cache.glob("*.npz")
+    content = bytearray(path.read_bytes())
+    if damage == "changed":
+        content[len(content) // 2] ^= 0x10
+    path.write_bytes(bytes(content[: {"truncated": 100, "empty": 0}.get(damage, len(content))]))
+    table._jets_at.cache_clear()
+    assert np.array_equal(jets_of_tanh([0.25, 0.5]).high, first.high)
+
+
+def test_tables_of_other_inputs_parameters_and_sources_are_others(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jets_of_tanh([0.25])
+    jets_of_tanh([0.5])
+    table._jets_at.cache_clear()
+    monkeypatch.setattr(table, "_sources", lambda package: "an edited source")
+    jets_of_tanh([0.25])
+    assert len(list(cache.glob("*.npz"))) == 3
+
+
+def test_tables_are_bounded_in_size(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MOST_BYTES", 3000)
+    for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+        jets_of_tanh([x])
+    assert 1 <= len(list(cache.glob("*.npz"))) <= 5
+    assert sum(path.stat().st_size for path in cache.glob("*.npz")) <= 3000
+
+
+def test_nothing_is_kept_where_nothing_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("", "/proc/nowhere"):
+        monkeypatch.setenv("GRADREF_CACHE", folder)
+        table._jets_at.cache_clear()
+        assert jets_of_tanh([1.0]).high[0, 0] == pytest.approx(math.tanh(1.0))
 
 
 @pytest.mark.parametrize(

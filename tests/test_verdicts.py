@@ -9,17 +9,19 @@ import pytest
 import torch
 
 from conftest import devices, dtypes
+from gradref.contenders.ours import Ours
 from gradref.declare.operation import Operation, operations
-from gradref.measure.elementwise import ORDERS
-from gradref.measure.judge import judge, order_of
-from gradref.measure.rows import draw_sample, quantities
-from gradref.measure.verdict import Case, Row
+from gradref.judge.evidence import SPECIAL
+from gradref.judge.questions import draw_sample, quantities
+from gradref.judge.verdict import DTYPES, Case, Verdict, order_of
+from gradref.report.text import failure
+from gradref.runs.verify import verify
 
 
 def names(record: Operation, case: Case) -> list[str]:
-    if record.kind == "elementwise":
-        return list(ORDERS)
-    return [q.name for q in quantities(record, draw_sample(record, case, 1, 1, 0))]
+    """The quantities that are declared, each of which has to be judged."""
+    asked = quantities(record, draw_sample(record, case, 1, 1, 0))
+    return [q.name for q in asked if Ours().ways(record, q)]
 
 
 def parameters(config: pytest.Config) -> Iterator[object]:
@@ -31,7 +33,7 @@ def parameters(config: pytest.Config) -> Iterator[object]:
                     host = Case(record.name, dict(given), dtype, "cpu")
                     for name in names(record, host):
                         label = f"{case.label}-{name}-{dtype}-{device}"
-                        group = pytest.mark.xdist_group(f"{case.label}-{dtype}-{device}")
+                        group = pytest.mark.xdist_group(f"{case.label}-{device}")
                         yield pytest.param(case, name, id=label, marks=group)
 
 
@@ -40,28 +42,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("case", "name"), list(parameters(metafunc.config)))
 
 
-@functools.lru_cache(maxsize=4)
-def verdicts(label: str, dtype: str, device: str, seed: int) -> dict[str, list[Row]]:
-    """All rows of a case; its quantities are tested one after the other in one process."""
+@functools.lru_cache(maxsize=8)
+def verdicts(label: str, dtype: str, device: str, seed: int) -> dict[str, list[Verdict]]:
+    """All verdicts of a case; its quantities are tested one after the other in one process."""
     record = operations(label.split("(")[0])[0]
     cases = (Case(record.name, dict(given), dtype, device) for given in record.cases)
     (case,) = (case for case in cases if case.label == label)
-    found: dict[str, list[Row]] = {}
-    for row in judge(case, "quick", seed):
-        found.setdefault(row.quantity, []).append(row)
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verify(case, "quick", seed, DTYPES):
+        found.setdefault(verdict.quantity.removesuffix(f" [{SPECIAL}]"), []).append(verdict)
     return found
 
 
 def test_verdict(
     case: Case, name: str, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
-    rows = verdicts(case.label, case.dtype, case.device, seed)[name]
-    for row in rows:
-        if not row.region:
-            order = "f" + "'" * order_of(name)
-            record_property("verdict", (row.operation, order, row.dtype, row.ours.worst))
-        assert row.passed, f"{row.failure} (seed {seed})"
-        assert row.ours.count > 0
+    for verdict in verdicts(case.label, case.dtype, case.device, seed)[name]:
+        assert verdict.errors is not None
+        if verdict.quantity == name and "from_output" not in name:
+            order = "f" + "'" * (order_of(name) or 0)
+            worst = (verdict.operation, order, verdict.dtype, verdict.errors.worst)
+            record_property("verdict", worst)
+        assert verdict.passed, f"{failure(verdict)} (seed {seed})"
+        assert verdict.points > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -72,16 +75,40 @@ def test_cuda_was_judged(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_every_sixteen_bit_input_is_proved(name: str, seed: int) -> None:
-    rows = judge(Case("sigmoid", {}, name, "cpu"), "quick", seed)
-    assert [row.ours.count for row in rows] == [2**16] * 3
-    assert {row.grade for row in rows} == {"proved"}
-    assert all(row.undecided == 0 and row.ours.correctly_rounded == 1.0 for row in rows)
+    found = list(verify(Case("sigmoid", {}, name, "cpu"), "quick", seed, orders=(0, 1, 2)))
+    ordinary = [v for v in found if SPECIAL not in v.quantity]
+    special = [v for v in found if SPECIAL in v.quantity]
+    assert len(ordinary) == len(special) == 6
+    for a, b in zip(ordinary, special, strict=True):
+        assert a.quantity == b.quantity.removesuffix(f" [{SPECIAL}]")
+        assert a.undecided == b.undecided == 0
+        assert a.grade == "proved"
+        if a.quantity != "derivative_from_output":  # where little is left of the output
+            assert a.points + b.points == 2**16
+            assert a.errors is not None
+            assert a.errors.correctly_rounded == 1.0
 
 
 def test_enough_points(seed: int) -> None:
-    for dtype, least in (("float32", 1_000_000), ("float64", 100_000)):
-        rows = judge(Case("relu", {}, dtype, "cpu"), "quick", seed)
-        assert all(row.ours.count >= least for row in rows)
+    """float32 also at every input of 16 bits, float64 at all of these."""
+    for dtype, least in (("float32", 140_000), ("float64", 180_000)):
+        found = list(verify(Case("relu", {}, dtype, "cpu"), "quick", seed, DTYPES))
+        assert all(v.points >= least for v in found if SPECIAL not in v.quantity)
     for operation in ("softmax", "kl_div", "mse_loss"):
-        rows = judge(Case(operation, {}, "float32", "cpu"), "quick", seed)
-        assert rows[0].ours.count >= 2000
+        found = list(verify(Case(operation, {}, "float32", "cpu"), "quick", seed, DTYPES))
+        assert found[0].points >= 2000
+
+
+def test_what_a_judge_can_see_all_see(seed: int) -> None:
+    """Reduced second derivatives, gradients of every argument, forms from the output."""
+    mse = [v.quantity for v in verify(Case("mse_loss", {}, "float32", "cpu"), "smoke", seed)]
+    for name in (
+        "gradient(target) [mean]",
+        "hvp(input, target) [sum]",
+        "hessian_diagonal(target) [mean]",
+    ):
+        assert name in mse
+    sigmoid = [v.quantity for v in verify(Case("sigmoid", {}, "float32", "cpu"), "smoke", seed)]
+    assert {"derivative_from_output", "vjp", "jvp"} <= set(sigmoid)
+    softmax = [v.quantity for v in verify(Case("softmax", {}, "float32", "cpu"), "smoke", seed)]
+    assert "jacobian_diagonal" in softmax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import sys
@@ -204,6 +205,7 @@ class Operation:
         return self.formula.__module__
 
 
+@functools.cache
 def choices(formula: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The arguments annotated ``Literal``, and what each may be."""
     hints = typing.get_type_hints(formula)
@@ -239,7 +241,7 @@ def operations(*names: str) -> list[Operation]:
     ``names`` selects operations by name, or every operation of a package by the package's name;
     that one need not be in the group.
     """
-    packages = sorted(entry.value for entry in entry_points(group="gradref.operations"))
+    packages = _packages()
     found = [(package, record) for package in packages for record in declared(package)]
     known = {record.name for _, record in found}
     for name in names:
@@ -251,6 +253,12 @@ def operations(*names: str) -> list[Operation]:
             found += [(name, record) for record in others]
     chosen = set(names)
     return [record for package, record in found if not names or chosen & {record.name, package}]
+
+
+@functools.cache
+def _packages() -> list[str]:
+    """Return the packages of the entry-point group, which are looked up on the disk."""
+    return sorted(entry.value for entry in entry_points(group="gradref.operations"))
 
 
 def _is_importable(name: str) -> bool:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import REAL, Domain, Draw, Kink, Operation
-from gradref.measure.elementwise import ORDERS, torch_jets
-from gradref.measure.ulp import errors, to_floats
+from gradref.judge.elementwise import ORDERS
+from gradref.judge.ulp import errors, to_floats
 from gradref.report.drawing import Axis, Series
 from gradref.truth.jets import Balls, Floats
 
@@ -142,7 +143,7 @@ def error_lines(record: Operation, parameters: Mapping[str, Any]) -> dict[str, l
     for order, name in enumerate(ORDERS):
         function = record.function if order == 0 else record.derivatives[name]
         truth = to_floats(function(x.double(), **parameters))
-        balls = Balls(truth, np.zeros_like(truth))
+        balls = Balls.exactly(truth)
         lines = [Series("ours", *_worst(to_floats(function(x, **parameters)), balls))]
         witness = theirs[order]
         if witness is not None:

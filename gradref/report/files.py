@@ -1,4 +1,4 @@
-"""The verdicts in files: JSON for programs, JUnit for CI, Markdown for pages."""
+"""Verdicts in files: JSON for programs, JUnit for CI, Markdown and HTML for people."""
 
 from __future__ import annotations
 
@@ -8,58 +8,97 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from gradref.measure.verdict import Row
-from gradref.report.summary import Run, lines, main_findings
-from gradref.report.text import HEADER, cells, sentence, title
+from gradref.environment import environment
+from gradref.judge.ulp import HISTOGRAM_EDGES
+from gradref.judge.verdict import OURS
+from gradref.report.summary import lines, main_findings
+from gradref.report.text import (
+    LINE_HEADER,
+    VERDICT_HEADER,
+    finding_sentence,
+    line_cells,
+    line_title,
+    sections,
+    sentences,
+    verdict_cells,
+)
+from gradref.runs.run import Run
 
 
 def write_json(run: Run, path: Path) -> None:
-    """Every row with its histogram and its findings."""
-    path.write_text(json.dumps(run.as_dict(), indent=1) + "\n")
+    """Write every verdict with its histogram and its findings."""
+    path.write_text(json.dumps(run.as_dict(), indent=1, ensure_ascii=False) + "\n")
 
 
 def write_junit(run: Run, path: Path) -> None:
-    """A test case for every row."""
+    """Write a test case for every verdict, and for every case that could not run."""
     suite = ElementTree.Element(
         "testsuite",
-        name="gradref verify",
-        tests=str(len(run.rows) + len(run.errors)),
+        name=f"gradref {run.subject}",
+        tests=str(len(run.verdicts) + len(run.problems)),
         failures=str(len(run.failures)),
-        errors=str(len(run.errors)),
+        errors=str(len(run.problems)),
+        skipped=str(len(run.verdicts) - len(run.judged)),
     )
-    for row in run.rows:
-        case = ElementTree.SubElement(suite, "testcase", classname=row.operation, name=_name(row))
-        if not row.passed:
-            ElementTree.SubElement(case, "failure", message=row.failure)
-    for outcome in run.errors:
-        name = f"{outcome.case.label}-{outcome.case.dtype}-{outcome.case.device}"
+    for verdict in run.verdicts:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=outcome.case.operation, name=name
+            suite, "testcase", classname=verdict.contender, name=verdict.name
         )
-        ElementTree.SubElement(case, "error", message=outcome.error)
+        if verdict.status == "unsupported":
+            ElementTree.SubElement(case, "skipped", message="; ".join(verdict.words))
+        elif not verdict.passed:
+            ElementTree.SubElement(case, "failure", message="; ".join(sentences(verdict)))
+    for problem in run.problems:
+        case = ElementTree.SubElement(suite, "testcase", classname=run.subject, name=problem)
+        ElementTree.SubElement(case, "error", message=problem)
     ElementTree.indent(suite)
     ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _name(row: Row) -> str:
-    parts = (row.label, row.quantity, row.dtype, row.device, row.region)
-    return "-".join(part for part in parts if part)
-
-
 def write_markdown(run: Run, path: Path) -> None:
-    """The table of verdicts and the findings."""
-    text = ["# Verdicts", "", "Worst errors in ulp, and the share of the bound that ours uses.", ""]
-    for name, section in itertools.groupby(lines(run.rows), key=title):
-        text += [f"## {name}", "", _table_row(HEADER), _table_row(["---"] * len(HEADER))]
-        text += [*(_table_row(cells(line)) for line in section), ""]
-    text += ["# Findings: where torch is wrong", ""]
-    text += [
-        f"- `{finding.label}` {finding.quantity} {finding.dtype}: {sentence(finding)}"
-        for finding in main_findings(run.findings)
-    ]
-    text += ["", *(f"Skipped {device}: {reason}" for device, reason in run.skipped.items())]
+    """Write the tables of verdicts with the findings, or with what is probably wrong."""
+    text = _of_ours(run) if run.subject == OURS else _of_kernels(run)
     path.write_text("\n".join(text).rstrip() + "\n")
 
 
-def _table_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _of_ours(run: Run) -> list[str]:
+    text = ["# Verdicts", "", "Worst errors in ulp, and the share of the bound that ours uses.", ""]
+    for name, section in itertools.groupby(lines(run.verdicts), key=line_title):
+        text += [f"## {name}", "", _row(LINE_HEADER), _row(["---"] * len(LINE_HEADER))]
+        text += [*(_row(line_cells(line)) for line in section), ""]
+    text += ["# Findings: where torch is wrong", ""]
+    text += [
+        f"- `{finding.label}` {finding.quantity} {finding.dtype}: {finding_sentence(finding)}"
+        for finding in main_findings(run.findings)
+    ]
+    return [*text, "", *(f"Skipped {device}: {reason}" for device, reason in run.skipped.items())]
+
+
+def _of_kernels(run: Run) -> list[str]:
+    text = [f"# {run.subject}", "", "Errors in ulp.", ""]
+    for title, verdicts in sections(run.verdicts):
+        text += [f"## {title}", "", _row(VERDICT_HEADER), _row(["---"] * len(VERDICT_HEADER))]
+        text += [_row(verdict_cells(verdict)) for verdict in verdicts]
+        text += ["", *(f"- {'; '.join(sentences(v))}" for v in verdicts if v.words), ""]
+    return text
+
+
+def _row(values: Iterable[str]) -> str:
+    return f"| {' | '.join(values)} |"
+
+
+def write_html(run: Run, path: Path) -> None:
+    """Write one page of a check that needs nothing else."""
+    from jinja2 import Environment, PackageLoader
+
+    templates = Environment(loader=PackageLoader("gradref.report"), autoescape=True)
+    page = templates.get_template("checked.html").render(
+        run=run,
+        sections=sections(run.verdicts),
+        header=VERDICT_HEADER,
+        cells=verdict_cells,
+        sentences=sentences,
+        edges=HISTOGRAM_EDGES,
+        environment=environment(),
+    )
+    path.write_text(page)

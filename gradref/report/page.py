@@ -17,15 +17,14 @@ from gradref.arrays import reject
 from gradref.bench import results as bench
 from gradref.bench.results import Result
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, OURS
-from gradref.check import run as check
-from gradref.check.verdict import Verdict
 from gradref.declare.operation import Facts, Operation, called
 from gradref.environment import environment
-from gradref.measure.verdict import Finding, Row
-from gradref.report import checked, declaration, documentation, summary, text
+from gradref.judge.verdict import Finding, Verdict
+from gradref.report import declaration, documentation, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart
 from gradref.report.summary import Line, lines, main_findings
+from gradref.runs import run as runs
 from gradref.sweep.certificate import Certificate
 
 
@@ -33,7 +32,7 @@ from gradref.sweep.certificate import Certificate
 class Measured:
     """What has been measured, from files; an empty list is shown as not measured."""
 
-    rows: list[Row] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     certificates: list[Certificate] = field(default_factory=list)
     checked: dict[str, list[Verdict]] = field(default_factory=dict)
     benchmarks: list[tuple[dict[str, Any], Result]] = field(default_factory=list)
@@ -49,10 +48,10 @@ class Measured:
         """What files of verify, check and bench say, and folders of certify."""
         measured = cls()
         for path in verdicts:
-            measured.rows += _read(path, "gradref verify", summary.read)
+            measured.verdicts += _read(path, "gradref verify", runs.read).verdicts
         for path in checked:
-            subject, found = _read(path, "gradref check", check.read)
-            measured.checked.setdefault(subject, []).extend(found)
+            run = _read(path, "gradref check", runs.read)
+            measured.checked.setdefault(run.subject, []).extend(run.verdicts)
         for folder in certificates:
             for path in sorted(folder.glob("*.json")):
                 measured.certificates.append(_read(path, "gradref certify", Certificate.read))
@@ -93,11 +92,11 @@ class Card:
 
     def __init__(self, record: Operation, measured: Measured) -> None:
         self.record, self.name = record, record.name
-        self.rows = [row for row in measured.rows if row.operation == self.name]
+        self.verdicts = [v for v in measured.verdicts if v.operation == self.name]
         self.certificates = [c for c in measured.certificates if c.operation == self.name]
         self.benchmarks = [b for b in measured.benchmarks if b[1].operation == self.name]
         self.kernels = {
-            subject: [v for v in verdicts if v.label.partition("(")[0] == self.name]
+            subject: [v for v in verdicts if v.operation == self.name]
             for subject, verdicts in measured.checked.items()
         }
 
@@ -154,25 +153,25 @@ class Card:
     @property
     def lines(self) -> list[Line]:
         """The verdicts on ours and torch's."""
-        return lines(self.rows)
+        return lines(self.verdicts)
 
     @property
     def findings(self) -> list[Finding]:
         """Where torch is wrong, the worst for every order."""
-        return main_findings(f for row in self.rows for f in row.findings)
+        return main_findings(f for verdict in self.verdicts for f in verdict.findings)
 
     @property
     def verdict(self) -> str:
         """What became of ours."""
-        if not self.rows:
+        if not self.verdicts:
             return "not measured"
-        passed = sum(row.passed for row in self.rows)
-        return "pass" if passed == len(self.rows) else f"{len(self.rows) - passed} failed"
+        failed = sum(not verdict.passed for verdict in self.verdicts)
+        return f"{failed} failed" if failed else "pass"
 
     @property
     def failed(self) -> int:
         """How many verdicts, on ours or on a kernel, are failures."""
-        passed = [row.passed for row in self.rows] + [c.passed for c in self.certificates]
+        passed = [v.passed for v in self.verdicts] + [c.passed for c in self.certificates]
         passed += [v.passed for verdicts in self.kernels.values() for v in verdicts]
         return passed.count(False)
 
@@ -234,7 +233,6 @@ def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> 
         documentation=documentation,
         text=text,
         declaration=declaration,
-        checked=checked,
         to_paste=to_paste,
         columns=COLUMNS,
         per_column=PER_COLUMN,

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from gradref.arrays import reject
+from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Operation
-from gradref.measure.elementwise import ORDERS, torch_jets
-from gradref.measure.ulp import errors, to_floats
+from gradref.judge.elementwise import ORDERS
+from gradref.judge.ulp import errors, to_floats
 from gradref.truth.jets import Balls, Floats, jets
 
 POINTS = 4001

@@ -1,101 +1,33 @@
-"""A run as a whole: what was judged, on what, and the short form of its verdicts."""
+"""Many verdicts in a few lines: by operation, and by order and dtype."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gradref.environment import environment
-from gradref.measure.judge import DTYPES, Outcome, order_of
-from gradref.measure.ulp import Errors
-from gradref.measure.verdict import Finding, Row, ordinary, relative_error
+from gradref.judge.evidence import SPECIAL
+from gradref.judge.ulp import Errors
+from gradref.judge.verdict import (
+    DTYPES,
+    TORCH,
+    Finding,
+    Verdict,
+    order_of,
+    ordinariness,
+    relative_error,
+)
 
 ORDERS = ("f", "f'", "f''")
-
-
-@dataclass
-class Run:
-    """Outcomes with what is needed to read and to repeat them."""
-
-    mode: str
-    seed: int
-    skipped: dict[str, str]
-    orders: tuple[int, ...] = (0, 1, 2)
-    outcomes: list[Outcome] = field(default_factory=list)
-    finished: bool = False
-
-    @property
-    def rows(self) -> list[Row]:
-        """The verdicts of the chosen orders, by operation."""
-        rows = [row for outcome in self.outcomes for row in outcome.rows]
-        return sorted(
-            (row for row in rows if order_of(row.quantity) in self.orders),
-            key=lambda row: (row.operation, row.label, order_of(row.quantity), row.quantity),
-        )
-
-    @property
-    def failures(self) -> list[Row]:
-        """The verdicts that are against us."""
-        return [row for row in self.rows if not row.passed]
-
-    @property
-    def errors(self) -> list[Outcome]:
-        """The cases that could not run."""
-        return [outcome for outcome in self.outcomes if outcome.error]
-
-    @property
-    def findings(self) -> list[Finding]:
-        """Where torch is wrong."""
-        return [finding for row in self.rows for finding in row.findings]
-
-    @property
-    def exit_code(self) -> int:
-        """0 pass, 1 fail, 3 could not run."""
-        if self.failures:
-            return 1
-        return 3 if self.errors or not self.finished or not self.rows else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
-        return {
-            "environment": environment(),
-            "mode": self.mode,
-            "seed": self.seed,
-            "finished": self.finished,
-            "exit_code": self.exit_code,
-            "skipped": self.skipped,
-            "errors": [{"case": o.case.label, "error": o.error} for o in self.errors],
-            "rows": [asdict(row) for row in self.rows],
-        }
-
-
-def read(path: Path) -> list[Row]:
-    """The rows in a file of verdicts."""
-    return [_row(row) for row in json.loads(path.read_text())["rows"]]
-
-
-def _row(content: dict[str, Any]) -> Row:
-    theirs = content["theirs"]
-    return Row(
-        **{
-            **content,
-            "ours": Errors.of_json(content["ours"]),
-            "theirs": None if theirs is None else Errors.of_json(theirs),
-            "regions": {name: Errors.of_json(part) for name, part in content["regions"].items()},
-            "findings": tuple(Finding(**finding) for finding in content["findings"]),
-        }
-    )
+OUTPUT = "_from_output"
+"""How the quantities end that are computed from a rounded output, and are as far off as that is."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: all rows of one operation, order, dtype, device and region."""
+    """The verdicts of one operation, order, dtype and device; special inputs by themselves."""
 
     operation: str
     order: str
@@ -111,51 +43,97 @@ class Line:
     passed: bool
 
 
-def lines(rows: Iterable[Row]) -> list[Line]:
-    """The rows, with the worst of all cases and quantities of the same order in one line."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        order = ORDERS[order_of(row.quantity)]
-        key = (row.operation, order, row.dtype, row.device, row.region)
-        groups.setdefault(key, []).append(row)
-    result = []
-    for (operation, order, dtype, device, region), group in groups.items():
-        theirs = [row.theirs.worst for row in group if row.theirs is not None]
-        shares = [row.agreement for row in group if row.agreement is not None]
-        result.append(
-            Line(
-                operation,
-                order,
-                dtype,
-                device,
-                region,
-                points=sum(row.ours.count for row in group),
-                ours=max(row.ours.worst for row in group),
-                theirs=max(theirs, default=None),
-                agreement=float(np.mean(shares)) if shares else None,
-                grade=group[0].grade,
-                used=max(row.used for row in group),
-                passed=all(row.passed for row in group),
-            )
-        )
-    return sorted(result, key=_position)
+def lines(verdicts: Iterable[Verdict]) -> list[Line]:
+    """Return the worst of all cases and quantities of the same order in one line."""
+    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        key = (verdict.operation, _order(verdict), verdict.dtype, verdict.device, _region(verdict))
+        groups.setdefault(key, []).append(verdict)
+    return sorted((_line(key, group) for key, group in groups.items()), key=_position)
+
+
+def _order(verdict: Verdict) -> str:
+    return ORDERS[order_of(verdict.quantity) or 0]
+
+
+def _region(verdict: Verdict) -> str:
+    if OUTPUT in verdict.quantity:
+        return "from output"
+    return SPECIAL if SPECIAL in verdict.quantity else ""
+
+
+def _line(key: tuple[str, ...], group: Sequence[Verdict]) -> Line:
+    operation, order, dtype, device, region = key
+    shares = [verdict.agreement for verdict in group if verdict.agreement is not None]
+    return Line(
+        operation,
+        order,
+        dtype,
+        device,
+        region,
+        points=sum(verdict.points for verdict in group),
+        ours=worst(verdict.errors for verdict in group) or 0.0,
+        theirs=worst(verdict.others.get(TORCH) for verdict in group),
+        agreement=float(np.mean(shares)) if shares else None,
+        grade=group[0].grade,
+        used=max(verdict.used for verdict in group),
+        passed=all(verdict.passed for verdict in group),
+    )
+
+
+def worst(errors: Iterable[Errors | None]) -> float | None:
+    """Return the largest of some errors, None where there are none."""
+    return max((e.worst for e in errors if e is not None), default=None)
 
 
 def _position(line: Line) -> tuple[str, str, str, int, str]:
     return line.operation, line.device, line.order, DTYPES.index(line.dtype), line.region
 
 
+@dataclass(frozen=True)
+class Overview:
+    """One operation: the worst errors of ours and of torch's for f, f′, f″ over all dtypes."""
+
+    operation: str
+    ours: tuple[float | None, ...]
+    theirs: tuple[float | None, ...]
+    passed: bool
+
+
+def overviews(verdicts: Iterable[Verdict]) -> list[Overview]:
+    """Return a line for each operation; those that failed first.
+
+    Of ordinary inputs: infinities, NaN and kinks are right or wrong, and forms from the output are
+    as far off as the output is rounded.
+    """
+    by_operation: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_operation.setdefault(verdict.operation, []).append(verdict)
+    found = []
+    for operation, group in by_operation.items():
+        plain = [[v for v in group if _order(v) == o and not _region(v)] for o in ORDERS]
+        found.append(
+            Overview(
+                operation,
+                tuple(worst(v.errors for v in part) for part in plain),
+                tuple(worst(v.others.get(TORCH) for v in part) for part in plain),
+                all(v.passed for v in group),
+            )
+        )
+    return sorted(found, key=lambda overview: overview.passed)
+
+
 def main_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """For every operation, order and kind of input the finding in which most is lost."""
-    worst: dict[tuple[str, int, bool], Finding] = {}
+    """Return for every operation, order and kind of input the finding in which most is lost."""
+    most: dict[tuple[str, int | None, bool], Finding] = {}
     for finding in findings:
-        key = (finding.operation, order_of(finding.quantity), finding.region == "special")
-        if key not in worst or severity(finding) > severity(worst[key]):
-            worst[key] = finding
-    return list(worst.values())
+        key = (finding.operation, order_of(finding.quantity), finding.region == SPECIAL)
+        if key not in most or severity(finding) > severity(most[key]):
+            most[key] = finding
+    return list(most.values())
 
 
 def severity(finding: Finding) -> tuple[float, float]:
-    """How much of the number is lost, and how ordinary its size is."""
+    """Return how much of the number is lost, and how ordinary its size is."""
     lost = float(relative_error(finding.ulp, getattr(torch, finding.dtype)))
-    return lost, float(ordinary(finding.truth))
+    return lost, float(ordinariness(finding.truth))

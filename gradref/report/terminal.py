@@ -1,9 +1,9 @@
-"""The verdicts on a terminal: a progress bar, the table, the findings, one last line."""
+"""Verdicts on a terminal: a progress bar, one screen of results, all of them if asked."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -20,14 +20,38 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gradref.measure.judge import Outcome
-from gradref.report.summary import Run, lines, main_findings
-from gradref.report.text import HEADER, cells, sentence, title
+from gradref.judge.pool import Outcome
+from gradref.judge.verdict import Status, Verdict
+from gradref.report.summary import lines, main_findings, overviews
+from gradref.report.text import (
+    LINE_HEADER,
+    SHORT,
+    VERDICT_HEADER,
+    failure,
+    finding_line,
+    finding_sentence,
+    line_cells,
+    line_title,
+    overview_cells,
+    sections,
+    sentences,
+    telling_findings,
+    verdict_cells,
+)
+from gradref.runs.run import Run
+
+STYLES: dict[Status, str] = {
+    "pass": "green",
+    "fail": "bold red",
+    "unsupported": "yellow",
+    "expected failure": "yellow",
+    "unexpected pass": "bold red",
+}
 
 
 @contextmanager
 def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
-    """A progress bar over the parts of a run."""
+    """Show a progress bar over the parts of a run, with an estimate of what is left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,46 +65,61 @@ def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
 
 
 def follow(console: Console, total: int, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """The outcomes as they come, behind a progress bar that names the last one."""
+    """Yield the outcomes as they come, behind a progress bar that names the last one."""
     with progress(console, total, "judging") as bar:
         for outcome in outcomes:
-            label = f"{outcome.case.label} {outcome.case.dtype}"
-            bar.update(bar.task_ids[0], advance=1, description=f"{label:48.48}")
+            bar.update(bar.task_ids[0], advance=1, description=f"{outcome.label:40.40}")
             yield outcome
 
 
-def show(console: Console, run: Run) -> None:
-    """Everything that a run has to say."""
-    _show_table(console, run)
-    _show_findings(console, run)
-    for row in run.failures:
-        console.print(f"[bold red]FAIL[/] {escape(row.failure)}", highlight=False)
-    for outcome in run.errors:
-        case = outcome.case
-        text = f"[bold red]could not run[/] {case.label} {case.dtype}: {escape(outcome.error)}"
-        console.print(text, highlight=False)
-    for device, reason in run.skipped.items():
+# --- ours ----------------------------------------------------------------------------------------
+
+TELLING = 10
+
+
+def show_ours(console: Console, run: Run, seconds: float, verbose: bool) -> None:
+    """Show the verdicts on our functions: one screen, or all with ``verbose``."""
+    for verdict in run.failures:
+        console.print(f"[bold red]FAIL[/] {escape(failure(verdict))}", highlight=False)
+    if verbose:
+        _show_lines(console, run)
+        _show_findings(console, run)
+    else:
+        _show_overview(console, run)
+    for problem in run.problems:
+        console.print(f"[bold red]could not run[/] {escape(problem)}", highlight=False)
+    for device, reason in run.skipped.items() if verbose else ():
         console.print(f"[yellow]skipped[/] {device}: {reason}", highlight=False)
-    console.print(_last_line(run), highlight=False)
+    console.print(_closing_line(run, seconds, verbose), highlight=False)
 
 
-WIDTHS = (15, 8, 10, 7, 4, 7, 7, 7, 7)
-"""Of the columns: everything fits a terminal of 80."""
+def _table(header: Sequence[str], left: Sequence[str], widths: Sequence[int] = ()) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="none")
+    for column, width in itertools.zip_longest(header, widths):
+        justify: Literal["left", "right"] = "left" if column in left else "right"
+        table.add_column(column, justify=justify, no_wrap=True, min_width=width)
+    return table
 
 
-def _show_table(console: Console, run: Run) -> None:
+def _show_overview(console: Console, run: Run) -> None:
+    header = ("worst error in ulp", "ours: f", "f′", "f″", "torch: f", "f′", "f″", "")
+    table = _table(header, ("worst error in ulp", ""))
+    for overview in overviews(run.verdicts):
+        style = None if overview.passed else "bold red"
+        table.add_row(*overview_cells(overview), style=style)
+    console.print(table)
+    for finding in telling_findings(run.findings, TELLING):
+        console.print(f"[cyan]finding[/] {escape(finding_line(finding))}", highlight=False)
+
+
+def _show_lines(console: Console, run: Run) -> None:
     console.print("Worst errors in ulp; used: the share of the bound that ours uses up;")
     console.print("same: the share of torch's results that are ours; sampled: a lower bound\n")
-    for name, section in itertools.groupby(lines(run.rows), key=title):
-        table = Table(
-            title=f"[bold]{name}[/]", title_justify="left", box=None, padding=(0, 1, 0, 0)
-        )
-        for header, width in zip(HEADER, WIDTHS, strict=True):
-            right = header in ("points", "ours", "used", "torch", "same")
-            justify: Literal["left", "right"] = "right" if right else "left"
-            table.add_column(header, justify=justify, no_wrap=True, min_width=width)
+    for name, section in itertools.groupby(lines(run.verdicts), key=line_title):
+        table = _table(LINE_HEADER, ("order", "dtype", "grade", "verdict"))
+        table.title, table.title_justify = f"[bold]{name}[/]", "left"
         for line in section:
-            table.add_row(*cells(line), style=None if line.passed else "bold red")
+            table.add_row(*line_cells(line), style=None if line.passed else "bold red")
         console.print(table)
         console.print()
 
@@ -92,16 +131,82 @@ def _show_findings(console: Console, run: Run) -> None:
     console.print("\n[bold]Findings: where torch is wrong[/] (the worst of each order)")
     for finding in findings:
         console.print(f"[bold]{finding.label}[/] {finding.quantity} [cyan]{finding.dtype}[/]")
-        console.print(Padding(escape(sentence(finding)), (0, 0, 0, 4)), highlight=False)
+        console.print(Padding(escape(finding_sentence(finding)), (0, 0, 0, 4)), highlight=False)
     console.print()
 
 
-def _last_line(run: Run) -> str:
-    points = sum(row.ours.count for row in run.rows)
-    verdicts = f"{len(run.rows)} verdicts on {points:,} points"
-    findings = f"{len(run.findings)} findings about torch"
-    state = "" if run.finished else ", [bold red]interrupted[/]"
+def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
+    took = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    counts = f"{len(run.verdicts):,} verdicts, {run.points / 1e6:.1f} M results in {took}"
+    findings = f"{len(run.findings):,} findings about torch"
+    more = "" if verbose else "; -v: all"
     if run.exit_code == 0:
-        return f"[bold green]pass[/]: {verdicts}; {findings}"
-    failed = f"{len(run.failures)} failed, {len(run.errors)} could not run"
-    return f"[bold red]not passed[/]: {verdicts}, {failed}{state}; {findings}"
+        return f"[bold green]pass[/]: {counts}; {findings}{more}"
+    state = "" if run.finished else ", [bold red]interrupted[/]"
+    failed = f"{len(run.failures)} failed, {len(run.problems)} could not run"
+    return f"[bold red]not passed[/]: {counts}, {failed}{state}; {findings}{more}"
+
+
+# --- somebody's kernels --------------------------------------------------------------------------
+
+
+def show_kernels(console: Console, run: Run) -> None:
+    """Show everything that a check has to say."""
+    console.print("Errors in ulp: the worst and the median of the kernel, the worst of ours and of")
+    console.print(
+        "torch at the same inputs; used: the share of the bound that the kernel uses up\n"
+    )
+    for title, verdicts in sections(run.verdicts):
+        console.print(f"[bold]{escape(title)}[/]", highlight=False)
+        _show_errors(console, [verdict for verdict in verdicts if verdict.errors is not None])
+        _show_conditions(console, verdicts)
+        for verdict in verdicts:
+            _show_words(console, verdict)
+        console.print()
+    for pattern in run.unused:
+        console.print(f"[bold red]xfails[/]: {escape(pattern)} matches no verdict", highlight=False)
+    console.print(_last_line(run), highlight=False)
+
+
+def _show_words(console: Console, verdict: Verdict) -> None:
+    if verdict.words:
+        first, *rest = sentences(verdict)
+        style = STYLES[verdict.status]
+        console.print(f"  [{style}]{verdict.status}[/] {escape(first)}", highlight=False)
+        for line in rest:
+            console.print(Padding(escape(line), (0, 0, 0, 7)), highlight=False)
+    for note in verdict.notes:
+        what = f"{verdict.quantity} {SHORT[verdict.dtype]}"
+        console.print(f"  [yellow]recorded[/] {what}: {escape(note)}", highlight=False)
+
+
+def _show_errors(console: Console, verdicts: list[Verdict]) -> None:
+    table = _table(VERDICT_HEADER, ("quantity", "dtype", "verdict"))
+    table.columns[0].no_wrap = False
+    for verdict in verdicts:
+        *left, status = map(escape, verdict_cells(verdict))
+        table.add_row(*left, f"[{STYLES[verdict.status]}]{status}[/]")
+    if verdicts:
+        console.print(table)
+
+
+def _show_conditions(console: Console, verdicts: Iterable[Verdict]) -> None:
+    """Show the conditions under which a kernel holds, in one line for each dtype."""
+    held: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.errors is None and verdict.status == "pass":
+            held.setdefault(verdict.dtype, []).append(verdict.quantity)
+    for dtype, names in held.items():
+        line = f"  [green]holds[/] {SHORT[dtype]}: {', '.join(names)}"
+        console.print(line, highlight=False)
+
+
+def _last_line(run: Run) -> str:
+    unsupported = len(run.verdicts) - len(run.judged)
+    counts = f"{len(run.judged)} verdicts on {run.points:,} points; {unsupported} unsupported"
+    mode = f"mode {run.settings['mode']}, seed {run.settings['seed']}"
+    if run.exit_code == 0:
+        return f"[bold green]pass[/]: {counts}; {mode}"
+    if run.exit_code == 3:
+        return f"[bold red]could not run[/]: {counts}; {mode}"
+    return f"[bold red]not passed[/]: {counts}, {len(run.failures)} failed; {mode}"

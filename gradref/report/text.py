@@ -1,18 +1,35 @@
-"""Numbers and lines as a person reads them, the same in the terminal and in Markdown."""
+"""Numbers, lines and sentences as a person reads them, the same wherever they are shown."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
+import textwrap
+from collections.abc import Iterable
 
-from gradref.measure.verdict import Finding
-from gradref.report.summary import Line
+from gradref.judge.evidence import SPECIAL
+from gradref.judge.ulp import Errors
+from gradref.judge.verdict import OURS, TORCH, Finding, Verdict
+from gradref.report.summary import ORDERS, Line, Overview, severity
 
-HEADER = ("order", "dtype", "points", "ours", "used", "torch", "same", "grade", "verdict")
+SHORT = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+HEX = re.compile(r" \(-?0x[^)]*\)")
+"""A number in hex behind the same in decimal."""
+
+PRIMES = {"f": "f", "f'": "f′", "f''": "f″"}
+
+LINE_HEADER = ("order", "dtype", "points", "ours", "used", "torch", "same", "grade", "verdict")
 """Worst errors in ulp; ``used`` is the share of the bound that ours uses up."""
+
+VERDICT_HEADER = (
+    *("quantity", "dtype", "points", "worst", "median", "ours", "torch", "used", "verdict"),
+)
 
 
 def ulp(value: float | None) -> str:
-    """An error in ulp: exact where it is small, its magnitude where it is large."""
+    """Return an error in ulp: exact where it is small, its magnitude where it is large."""
     if value is None:
         return "-"
     if math.isinf(value):
@@ -26,19 +43,31 @@ def ulp(value: float | None) -> str:
     )
 
 
+def brief_ulp(value: float | None) -> str:
+    """Return an error in ulp in at most six characters."""
+    if value is None or value < 100 or math.isinf(value):
+        return ulp(value)[: 4 if value is not None and value < 100 else 6]
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
 def share(value: float | None) -> str:
-    """A share in percent, rounded down: 100 % means all."""
+    """Return a share in percent, rounded down: 100 % means all."""
     return "-" if value is None else f"{math.floor(value * 1000) / 10:.1f} %"
 
 
-def cells(line: Line) -> tuple[str, ...]:
-    """A line of the table of verdicts."""
+def used(value: float) -> str:
+    """Return the share of a bound that is used up."""
+    return f"{value:.2f}" if value < 10 else ">10"
+
+
+def line_cells(line: Line) -> tuple[str, ...]:
+    """Return a line of the table of our verdicts."""
     return (
         f"{line.order} {line.region}".rstrip(),
         line.dtype,
         f"{line.points:,}",
         ulp(line.ours),
-        f"{line.used:.2f}" if line.used < 10 else ">10",
+        used(line.used),
         ulp(line.theirs),
         share(line.agreement),
         line.grade.split()[0],
@@ -46,18 +75,114 @@ def cells(line: Line) -> tuple[str, ...]:
     )
 
 
-def title(line: Line) -> str:
-    """What the lines of a section have in common."""
+def line_title(line: Line) -> str:
+    """Return what the lines of a section have in common."""
     return f"{line.operation} on {line.device}"
 
 
-def sentence(finding: Finding) -> str:
-    """A finding in one line: what torch says, what is true, and at which input."""
+def overview_cells(overview: Overview) -> tuple[str, ...]:
+    """Return a line of the overview of our verdicts."""
+    numbers = (*overview.ours, *overview.theirs)
+    return (overview.operation, *map(brief_ulp, numbers), "pass" if overview.passed else "FAIL")
+
+
+def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
+    """Return a line of the table of verdicts on a kernel."""
+
+    def worst(errors: Errors | None) -> str:
+        return "-" if errors is None else ulp(errors.worst)
+
+    own = verdict.errors
+    return (
+        in_primes(verdict.quantity),
+        SHORT.get(verdict.dtype, verdict.dtype),
+        "-" if own is None else f"{own.count:,}",
+        worst(own),
+        "-" if own is None else ulp(own.median),
+        worst(verdict.others.get(OURS)),
+        worst(verdict.others.get(TORCH)),
+        "-" if own is None else used(verdict.used),
+        verdict.status,
+    )
+
+
+def in_primes(quantity: str) -> str:
+    """Return values and derivatives as f, f' and f''; other quantities as they are called."""
+    for order, name in zip(ORDERS, ("value", "derivative", "second_derivative"), strict=True):
+        if quantity.split(" ")[0] == name:
+            return quantity.replace(name, order, 1)
+    return quantity
+
+
+def sections(verdicts: Iterable[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """Return the verdicts by kernel, setting and device."""
+
+    def title(verdict: Verdict) -> str:
+        named = "" if verdict.label.startswith(verdict.contender) else f"{verdict.contender}: "
+        return f"{named}{verdict.label} on {verdict.device}"
+
+    return [(name, list(group)) for name, group in itertools.groupby(verdicts, key=title)]
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """Return what is probably wrong, and the worst input to see it at."""
+    dtype = SHORT.get(verdict.dtype, verdict.dtype)
+    lines = [f"{in_primes(verdict.quantity)} {dtype}: {'; '.join(verdict.words)}"]
+    if verdict.status == "fail" and verdict.at is not None:
+        at = ", ".join(f"{name} = {value}" for name, value in verdict.at.items())
+        where = f" ({verdict.where})" if verdict.where else ""
+        digits = 17 if verdict.dtype == "float64" else 9
+        numbers = f"got {verdict.got:.{digits}g}, truth {verdict.truth:.{digits}g}"
+        lines.append(f"{numbers}{where} at {textwrap.shorten(at, 240, placeholder=' ...')}")
+    return lines
+
+
+def failure(verdict: Verdict) -> str:
+    """Return a failure in one line: what, in which dtype, why, at which input."""
+    return f"{verdict.label} {verdict.device} {'; '.join(sentences(verdict))}"
+
+
+def finding_sentence(finding: Finding) -> str:
+    """Return a finding in words: what torch says, what is true, and at which input."""
     at = ", ".join(f"{name} = {_shortened(value)}" for name, value in finding.at.items())
     return (
         f"torch gives {finding.torch:.6g} where the truth is {finding.truth:.6g}"
         f" ({ulp(finding.ulp)} ulp) at {at}"
     )
+
+
+WIDTH = 72
+"""What a finding may take on a line of 80 columns."""
+
+
+def finding_line(finding: Finding) -> str:
+    """Return a finding in as few words as possible."""
+    values = [HEX.sub("", value) for value in finding.at.values()]
+    prime = PRIMES.get(in_primes(finding.quantity))
+    what = f"{finding.operation}{prime[1:]}" if prime else f"{finding.operation} {finding.quantity}"
+    numbers = f"torch {finding.torch:.4g}, truth {finding.truth:.4g}"
+    at = f"{what}({', '.join(values)}) {SHORT[finding.dtype]}"
+    return f"{at}: {numbers}"
+
+
+def telling_findings(findings: Iterable[Finding], count: int) -> list[Finding]:
+    """Return the worst finding of each operation at an ordinary input, if it fits a line.
+
+    Those in float32 first, in which most people would see them themselves.
+    """
+    short = (
+        f
+        for f in findings
+        if f.region != SPECIAL
+        and f.label == f.operation
+        and math.isfinite(f.ours)
+        and len(finding_line(f)) <= WIDTH
+    )
+    ranked = sorted(short, key=lambda f: (f.dtype == "float32", *severity(f)), reverse=True)
+    by_operation: dict[str, Finding] = {}
+    for finding in ranked:
+        by_operation.setdefault(finding.operation, finding)
+    return list(by_operation.values())[:count]
 
 
 def _shortened(value: str) -> str:

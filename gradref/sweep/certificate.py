@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gradref.declare.operation import called
-from gradref.measure.ulp import HISTOGRAM_EDGES
+from gradref.judge.ulp import HISTOGRAM_EDGES
+from gradref.judge.verdict import Verdict
 from gradref.sweep.tally import Tally
 
 FORMAT = 1
@@ -69,6 +70,31 @@ class Certificate:
     def total(self) -> Tally:
         """All regions together."""
         return sum((region.tally for region in self.regions.values()), Tally())
+
+    def verdict(self, quantity: str) -> Verdict:
+        """Return the judgement, as it is said of what is not swept; ``quantity`` is its name."""
+        words = tuple(
+            f"{name}: worst {region.tally.worst:.4g} ulp at {self.worst_inputs.get(name, '-')},"
+            f" {region.tally.incorrectly_rounded:,} inputs not correctly rounded"
+            for name, region in self.regions.items()
+            if not region.passed
+        )
+        return Verdict(
+            self.subject,
+            called(self.operation, self.parameters),
+            self.operation,
+            quantity,
+            self.dtype,
+            self.device,
+            "pass" if self.passed else "fail",
+            bound=", ".join(f"{region.bound:g} ulp" for region in self.regions.values()),
+            grade=self.grade,
+            used=max(r.tally.worst / r.bound for r in self.regions.values()),
+            undecided=self.total.undecided,
+            errors=self.total.summary(),
+            regions={name: region.tally.summary() for name, region in self.regions.items()},
+            words=words,
+        )
 
     @property
     def label(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradref.arrays import WIDE
 from gradref.environment import has_compiler
-from gradref.measure.ulp import HISTOGRAM_EDGES
+from gradref.judge.ulp import HISTOGRAM_EDGES
 from gradref.sweep.tally import Tally
 
 P = ParamSpec("P")
@@ -126,7 +126,7 @@ def _inputs(start: Tensor, size: int) -> Tensor:
 
 
 def _errors(got: Tensor, wide: Tensor) -> Tensor:
-    """As :func:`gradref.measure.ulp.errors` for float32, on tensors, so that it compiles."""
+    """As :func:`gradref.judge.ulp.errors` for float32, on tensors, so that it compiles."""
     overflow = got.isinf() & wide.isfinite()
     finite = torch.where(overflow, torch.full_like(got, _BEYOND).copysign(got), got)
     high = torch.where(overflow, wide.clamp(-_BEYOND, _BEYOND), wide)

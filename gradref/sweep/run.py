@@ -20,16 +20,11 @@ from gradref.arrays import WIDE, round_once
 from gradref.declare.operation import Facts, Operation
 from gradref.environment import environment
 from gradref.formula import float32
-from gradref.measure.elementwise import (
-    NEAR,
-    NEAR_FLOAT32_BOUND,
-    ORDERS,
-    ULP_BOUND,
-    find_zeros,
-)
-from gradref.measure.inputs import elementwise_inputs
-from gradref.measure.ulp import spacing, to_floats
-from gradref.measure.verdict import number
+from gradref.judge import gates
+from gradref.judge.elementwise import NEAR_ROOT, ORDERS, find_roots
+from gradref.judge.inputs import elementwise_inputs
+from gradref.judge.ulp import distance, spacing, to_floats
+from gradref.judge.verdict import number
 from gradref.sweep import chunks
 from gradref.sweep.certificate import Certificate, Float64Error, Region, file_name
 from gradref.sweep.chunks import Pass, compiled
@@ -38,6 +33,9 @@ from gradref.sweep.journal import Chunk, Journal
 from gradref.sweep.settle import Settler
 from gradref.sweep.tally import Tally
 from gradref.truth.jets import jets
+
+NEAR_BOUND = 1.0
+"""What is promised of float32 near an isolated root of a derivative, in ulp."""
 
 GENERAL, NEAR_ZERO = "everywhere else", "near an isolated zero"
 
@@ -119,17 +117,16 @@ class Sweep:
         """The intervals around the isolated zeros of a derivative, where Arb decides alone."""
         if self.dtype != "float32":
             return []
-        zeros = find_zeros(self.record, self.facts, self.parameters).get(self.order, [])
-        width = NEAR[torch.float32]
-        return [(z - width * abs(z), z + width * abs(z)) for z in zeros]
+        zeros = find_roots(self.record, self.facts, self.parameters).get(self.order, [])
+        return [(z - NEAR_ROOT * abs(z), z + NEAR_ROOT * abs(z)) for z in zeros]
 
     @property
     def bounds(self) -> dict[str, float]:
         """The error that each region may have, in ulp."""
-        general = ULP_BOUND[self.torch_dtype] if self.claim is None else self.claim
+        general = gates.OURS.claims[self.torch_dtype] if self.claim is None else self.claim
         bounds = {GENERAL: general}
         if self.near:
-            bounds[NEAR_ZERO] = max(general, NEAR_FLOAT32_BOUND)
+            bounds[NEAR_ZERO] = max(general, NEAR_BOUND)
         return bounds
 
     @cached_property
@@ -290,7 +287,7 @@ def float64_error(sweep: Sweep) -> Float64Error:
         error = np.zeros(len(points))
         for evaluate in both:
             wide = to_floats(evaluate(_padded(x.to(WIDE), sweep.device)))[: len(points)]
-            ulp = np.abs((wide - truth.high) - truth.low) / spacing(truth.high, torch.float32)
+            ulp = distance(wide, truth, spacing(truth.high, torch.float32))
             error = np.maximum(error, np.where(np.abs(wide) < 2.0**128, ulp, 0.0))
         count += len(points)
         order = np.argsort(error)[::-1][:20]

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from gradref.declare.operation import Facts
-from gradref.measure.elementwise import declared_jets, settle_ties
-from gradref.measure.ulp import errors, spacing
-from gradref.measure.verdict import Mask
+from gradref.judge.elementwise import declared_jets, settle_ties
+from gradref.judge.gates import Mask
+from gradref.judge.ulp import errors, spacing
 from gradref.truth.jets import Balls, Floats, Line, jets, line_at_zero
 
 SMALLEST, FARTHEST = 2.0**-149, 2.0**128
@@ -56,7 +56,7 @@ class Settler:
             here = todo & (x == at)
             if here.any():
                 truth[here] = jet[self.order]
-                ulp[here] = errors(got[here], _exact(truth[here]), self.dtype)
+                ulp[here] = errors(got[here], Balls.exactly(truth[here]), self.dtype)
                 todo &= ~here
         by_line = 0
         for line, side in zip(self.lines, (x < 0, x > 0), strict=True):
@@ -95,10 +95,6 @@ class Settler:
         return tuple(
             line_at_zero(self.truth, self.order, sign, **self.parameters) for sign in (-1, 1)
         )
-
-
-def _exact(value: Floats) -> Balls:
-    return Balls(value, np.zeros_like(value))
 
 
 def _ties(line: Line, x: Floats, got: Floats, dtype: torch.dtype) -> tuple[Mask, Mask, Floats]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradref.measure.ulp import HISTOGRAM_EDGES, Errors
-from gradref.measure.verdict import Mask
+from gradref.judge.gates import Mask
+from gradref.judge.ulp import HISTOGRAM_EDGES, Errors
 from gradref.truth.jets import Floats
 
 
@@ -41,6 +41,21 @@ class Tally:
         below = np.cumsum(self.histogram)
         bin_ = int(np.searchsorted(below, share * self.inputs))
         return HISTOGRAM_EDGES[bin_] if bin_ < len(HISTOGRAM_EDGES) else self.worst
+
+    def summary(self) -> Errors:
+        """Return what a verdict shows; the quantiles are the edges that hold them."""
+        return Errors(
+            count=self.inputs,
+            worst=self.worst,
+            worst_index=self.worst_bits,
+            median=self.quantile(0.5),
+            p99=self.quantile(0.99),
+            correctly_rounded=1 - self.incorrectly_rounded / max(1, self.inputs),
+            histogram=self.histogram,
+            wrong_nonfinite=self.wrong_nonfinite,
+            lost_to_zero=self.lost_to_zero,
+            wrong_sign=self.wrong_sign,
+        )
 
     @classmethod
     def all_correct(cls, inputs: int) -> Tally:

@@ -25,13 +25,12 @@ class Conformance:
 
     def require(self, kernel: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
         """Judge a kernel in one dtype; an AssertionError with the verdicts in words if it fails."""
-        from gradref.check.choices import MODES, Mode
-        from gradref.check.judge import cases, check
-        from gradref.check.kernel import Kernel
-        from gradref.check.options import Options
-        from gradref.check.run import dtypes_of
-        from gradref.check.sandbox import InProcess
-        from gradref.report.checked import sentences
+        from gradref.contenders.kernel import Kernel
+        from gradref.contenders.sandbox import InProcess
+        from gradref.report.text import sentences
+        from gradref.runs.check import cases, check, dtypes_of
+        from gradref.runs.choices import MODES, Mode
+        from gradref.runs.options import Options
 
         __tracebackhide__ = True
         modes: dict[str, Mode] = {mode: mode for mode in MODES}

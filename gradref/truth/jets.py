@@ -18,19 +18,58 @@ CAP_BITS = 6144
 GOOD_BITS = 72
 """A ball is good once this many bits of it are certain; float64 needs 53 and a margin."""
 
+LEAST_ULP = 2.0**-1000
+"""An ulp above which the remainder of a number is a normal float64."""
+
 _INVISIBLE = arb(2) ** -1200
 """Below it a value rounds to zero in every format, whatever its digits."""
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Real numbers known to about 106 bits: ``high + low``, NaN where undecided at the cap."""
+    """Real numbers known to about 106 bits: a float64, and what is left of it in units of its ulp.
+
+    ``high`` is NaN where a number is undecided at the cap. ``rest`` is a share of an ulp, as the
+    remainder of a subnormal number is no float64 itself.
+    """
 
     high: Floats
-    low: Floats
+    rest: Floats
 
     def __getitem__(self, index: Any) -> Balls:
-        return Balls(self.high[index], self.low[index])
+        return Balls(self.high[index], self.rest[index])
+
+    @classmethod
+    def exactly(cls, high: Floats) -> Balls:
+        """Return float64 numbers that are the truth themselves."""
+        return cls(high, np.zeros_like(high))
+
+
+def in_two(ball: arb) -> tuple[float, float]:
+    """Return a good ball as the nearest float64 and the rest in units of its ulp."""
+    high = float(ball)
+    if not high or math.isinf(high):
+        return high, 0.0
+    low, ulp = ball - high, math.ulp(high)
+    return high, float(low) / ulp if ulp > LEAST_ULP else float(low / arb(ulp))
+
+
+def to_balls(balls: Iterable[arb], invisible: arb) -> Balls:
+    """Return balls as float64 with a rest: NaN where too little of one is certain.
+
+    What is known to be smaller than ``invisible`` is 0; the rest of what is not finite is NaN.
+    """
+    pairs = [_decided(ball, invisible) for ball in balls]
+    high, rest = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return Balls(high.copy(), rest.copy())
+
+
+def _decided(ball: arb, invisible: arb) -> tuple[float, float]:
+    if not ball.is_finite():
+        return math.nan, math.nan
+    if ball.rel_accuracy_bits() >= GOOD_BITS:
+        return in_two(ball)
+    return (0.0, 0.0) if abs(ball) < invisible else (math.nan, 0.0)
 
 
 def jets(truth: Callable[..., Any], x: Floats, **parameters: Any) -> Balls:
@@ -38,20 +77,20 @@ def jets(truth: Callable[..., Any], x: Floats, **parameters: Any) -> Balls:
 
     Every coefficient that is not good at one precision is evaluated again at twice that.
     """
-    high, low = np.full((3, len(x)), np.nan), np.zeros((3, len(x)))
+    high, rest = np.full((3, len(x)), np.nan), np.zeros((3, len(x)))
     todo: Iterable[int] = range(len(x))
     bits = START_BITS
     exact = exactly(parameters)
     points = x.tolist()
     while bits <= CAP_BITS and todo:
         with ctx.workprec(bits):
-            todo = [i for i in todo if not _settle(truth, points[i], exact, high[:, i], low[:, i])]
+            todo = [i for i in todo if not _settle(truth, points[i], exact, high[:, i], rest[:, i])]
         bits *= 2
-    return Balls(high, low)
+    return Balls(high, rest)
 
 
 def _settle(
-    truth: Callable[..., Any], x: float, parameters: dict[str, Any], high: Floats, low: Floats
+    truth: Callable[..., Any], x: float, parameters: dict[str, Any], high: Floats, rest: Floats
 ) -> bool:
     series = truth(arb_series([x, 1], prec=3), **parameters)
     good = True
@@ -60,9 +99,7 @@ def _settle(
         if order == 2:
             ball = ball * 2
         if ball.rel_accuracy_bits() >= GOOD_BITS or ball.is_zero() or abs(ball) < _INVISIBLE:
-            high[order] = float(ball)
-            if high[order]:
-                low[order] = float(ball - high[order])
+            high[order], rest[order] = in_two(ball)
         else:
             good = False
     return good
@@ -73,7 +110,7 @@ def beyond_half(
 ) -> bool:
     """Whether ``got`` is not the nearest float, the even one in a tie; ``half`` is half an ulp.
 
-    For the points where ``high + low`` cannot tell, decided at a higher and higher precision.
+    For the points where twice float64 cannot tell, decided at a higher and higher precision.
     """
     exact = exactly(parameters)
     bits = START_BITS

@@ -2,7 +2,8 @@
 
 A truth is written with these and with the methods of ``flint.arb_series``; it runs on series
 ``x₀ + x₁h + x₂h²`` whose coefficients are balls, so that f, f′ and f″/2 come out proved. Constant
-terms are exact numbers, so a truth may branch on ``x[0]``.
+terms are exact numbers, so a truth may branch on ``x[0]``. The truth of rows runs on arrays of
+:class:`gradref.truth.hessians.Expansion`, which take the same functions by :func:`each`.
 """
 
 from __future__ import annotations
@@ -52,15 +53,20 @@ def tanh(x: Any) -> Any:
 
 
 def each(function: Callable[[Any], Any], array: Any) -> Any:
-    """``function`` of every series of an array."""
-    return np.frompyfunc(function, 1, 1)(array)
+    """``function``, written for one power series, of every number of an array."""
+    return np.frompyfunc(lambda number: number.through(function), 1, 1)(array)
 
 
 def xlogy(x: Any, y: Any) -> Any:
-    """x log y for every pair of an array, with 0 log y = 0 where x is the constant 0."""
+    """x log y for every pair of an array, with 0 log y = 0, also as y moves."""
     return np.frompyfunc(_xlogy, 2, 1)(x, y)
 
 
 def _xlogy(x: Any, y: Any) -> Any:
-    is_zero = x[0].is_zero() and x[1].is_zero() and x[2].is_zero()
-    return x if is_zero else x * y.log()
+    product = x * y.log()
+    if x.value.is_zero():
+        product.value = 0 * x.value
+        moving = x.gradient.keys()
+        product.gradient = {i: d for i, d in product.gradient.items() if i in moving}
+        product.hessian = {ij: d for ij, d in product.hessian.items() if moving & set(ij)}
+    return product

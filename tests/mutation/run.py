@@ -57,8 +57,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
         FORMULAS,
     ),
     "gradref/formula/float32.py": ("tests/test_errorfree.py", "judge tanh elu"),
-    "gradref/measure/inputs.py": ("judge sigmoid huber_loss cross_entropy", MEASURE, PLANTED),
-    "gradref/measure/ulp.py": (MEASURE, "judge sigmoid huber_loss", SWEEP, PLANTED),
+    "gradref/judge/inputs.py": ("judge sigmoid huber_loss cross_entropy", MEASURE, PLANTED),
+    "gradref/judge/ulp.py": (MEASURE, "judge sigmoid huber_loss", SWEEP, PLANTED),
     "gradref/sweep/settle.py": (SWEEP,),
     "gradref/sweep/tally.py": (TALLY, SWEEP),
     "gradref/truth/jets.py": (TRUTH, SWEEP, FACTS, "judge sigmoid elu", MEASURE),
@@ -227,17 +227,14 @@ def examples(name: str) -> bool:
 def judged(name: str, chosen: list[str]) -> bool:
     """The gates of the judge, for the operations that a module declares or those named."""
     from gradref.declare.operation import operations
-    from gradref.measure.judge import cases, judge
+    from gradref.judge.verdict import DTYPES
+    from gradref.runs.verify import jobs
 
     records = operations(*chosen)
     if not chosen:
         records = [record for record in records if record.module == name]
-    for dtype in ("float32", "bfloat16", "float64", "float16"):
-        if not all(
-            row.passed for case in cases(records, [dtype], ["cpu"]) for row in judge(case, "smoke")
-        ):
-            return False
-    return True
+    selected = jobs(records, DTYPES, ["cpu"], "smoke", 0, (0, 1, 2))
+    return all(verdict.passed for job in selected for verdict in job())
 
 
 def tests(command: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,26 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.check.call import Answer, Call, MemoryLayout, UnsupportedError
-from gradref.check.kernel import Kernel, Role
-from gradref.check.options import Options
-from gradref.check.rows import calls, evaluate, excluded, roles
-from gradref.check.sandbox import Runner
-from gradref.measure.elementwise import ORDERS
-from gradref.measure.inputs import rounded
-from gradref.measure.rows import Quantity, Sample, draw_sample, quantities
-from gradref.measure.ulp import to_floats
-from gradref.measure.verdict import Case
+from gradref.contenders.call import Call, MemoryLayout, Returned, UnsupportedError
+from gradref.contenders.candidate import Candidate
+from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.ours import Ours
+from gradref.contenders.sandbox import Runner
+from gradref.judge.gates import grossly_wrong
+from gradref.judge.inputs import rounded
+from gradref.judge.questions import Answer, Question, Sample, draw_sample, quantities
+from gradref.judge.ulp import to_floats
+from gradref.judge.verdict import Case
 from gradref.truth.jets import Floats
 
 LENGTHS = (0, 1, 2, 7, 31, 33, 127, 128, 129, 255, 257, 1023, 1024, 1025, 4099, 65537)
 """Nothing, one, around the sizes of blocks, primes, and more than 2^16."""
 
-LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expanded")
+FEW_LENGTHS = (1, 31, 257, 1025)
 
-ROUGH = 2.0**-5
-"""Here only gross errors count, relative to the result and to the largest one: accuracy is judged
-where the truth is known."""
+LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expanded")
 
 ATTEMPTS = 8
 """Calls until memory that was freed holds anything but the poison."""
@@ -53,7 +51,7 @@ class Probe:
         return self.kernel.record.kind == "elementwise"
 
     def sample(self, length: int, rows: int = ROWS) -> Sample:
-        """Ordinary inputs: no infinities, no overflow."""
+        """Return ordinary inputs: no infinities, no overflow."""
         record, dtype = self.kernel.record, self.case.torch_dtype
         if not self.is_elementwise:
             coupled = record.coupled is not None
@@ -68,10 +66,11 @@ class Probe:
             return rounded(scale * rng.normal(size=shape), dtype).to(self.case.device)
 
         parameters = {**record.parameters, **self.case.parameters}
-        return Sample({"x": normal(3.0)}, normal(1.0), normal(1.0), parameters)
+        vector = normal(1.0)
+        return Sample({"x": normal(3.0)}, vector, vector, parameters)
 
     def ordinary(self, s: Sample, length: int) -> dict[str, Tensor]:
-        """Real arrays without the extremes that accuracy is judged at."""
+        """Return the real arrays without the extremes that accuracy is judged at."""
         rng = np.random.default_rng([self.seed, length, 2])
         domains = self.kernel.record.array_domains({**s.parameters, **s.arrays})
         return {
@@ -80,43 +79,38 @@ class Probe:
             if a.is_floating_point() and domains[name][0].draw == "real"
         }
 
-    def quantity(self, s: Sample) -> Quantity | None:
-        """What the function computes of a sample; None if it cannot."""
-        if self.is_elementwise:
-            return self._elementwise()
-        for q in quantities(self.kernel.record, s):
-            if self.role in roles(self.kernel, q) and not excluded(self.kernel, self.role, q):
-                return q
-        return None
+    def question(self, s: Sample) -> Question | None:
+        """Return what the function can be asked of a sample; None for nothing.
 
-    def _elementwise(self) -> Quantity:
-        record = self.kernel.record
-        first = ("derivative", "backward", "jvp")
-        order = 1 if self.role in first else 2 if self.role == "second_derivative" else 0
-
-        def ours(s: Sample) -> Tensor:
-            function = record.function if order == 0 else record.derivatives[ORDERS[order]]
-            result: Tensor = function(s.arrays["x"], **s.parameters)
-            return result * s.grad_output if self.role in ("backward", "jvp") else result
-
-        return Quantity("value", ours, ours, lambda d, g, t: d.value)
-
-    def calls(self, s: Sample, q: Quantity) -> list[Call] | None:
-        """The calls for a sample."""
-        if not self.is_elementwise:
-            return calls(self.kernel, self.role, q, s)
-        keywords = self.kernel.keywords(self.role, s.parameters)
-        if keywords is None:
+        It is asked with a vector where it takes one.
+        """
+        candidate = Candidate(self.kernel, _Nobody())
+        found = [
+            q
+            for q in quantities(self.kernel.record, s)
+            if self.role in candidate.ways(self.kernel.record, q)
+        ]
+        if not found:
             return None
-        order = 0 if self.role == "function" else 1
-        call = Call(
-            self.kernel.name, self.role, (s.arrays["x"],), keywords, s.grad_output, (0,), order
-        )
-        return [call]
+        with_vector = (q for q in found if q.role in ("vjp", "jvp") and self.role != "function")
+        asked = Question(self.kernel.record, self.case, next(with_vector, found[0]), s)
+        return None if candidate.calls(asked, self.role) is None else asked
 
-    def expected(self, s: Sample, q: Quantity) -> Floats:
-        """Our results, by the float64 formula."""
-        return to_floats(q.ours(s.wide()))
+    def expected(self, s: Sample) -> Floats:
+        """Return our results, by the float64 formula."""
+        asked = self.question(s)
+        assert asked is not None  # looked at before
+        wide = replace(asked, sample=s.wide())
+        found = Ours().answer(Candidate(self.kernel, _Nobody()).as_asked(wide, self.role), "")
+        assert found.result is not None  # ours has what is asked for
+        return to_floats(found.result)
+
+
+class _Nobody:
+    """Makes no calls: for what is to be known of them only."""
+
+    def ask(self, call: Call) -> Returned:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -132,15 +126,18 @@ class Condition:
 
 
 def broken_conditions(
-    kernel: Kernel, case: Case, role: Role, runner: Runner, options: Options
+    kernel: Kernel,
+    case: Case,
+    role: Role,
+    runner: Runner,
+    seed: int,
+    conditions: Sequence[Condition],
 ) -> Iterator[tuple[str, Answer]]:
-    """Every condition with what is wrong under it, if anything is."""
-    probe = Probe(kernel, case, role, options.seed)
-    s = probe.sample(5)
-    q = probe.quantity(s)
-    if q is None or probe.calls(s, q) is None:
+    """Yield each of the conditions with what is wrong under it, if anything is."""
+    probe = Probe(kernel, case, role, seed)
+    if probe.question(probe.sample(5)) is None:
         return
-    for condition in CONDITIONS:
+    for condition in conditions:
         try:
             problem = condition.broken(probe, runner)
         except UnsupportedError as reason:
@@ -153,35 +150,26 @@ def broken_conditions(
 
 def _answers(
     probe: Probe, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
-) -> tuple[Floats | None, str, list[Answer]]:
-    """The results for a sample, or what prevented them, with the answers themselves.
+) -> tuple[Floats | None, str, list[Returned]]:
+    """Return the results for a sample, or what prevented them, with what the calls returned.
 
     What the kernel does not offer is an ``UnsupportedError``.
     """
-    q = probe.quantity(s)
-    assert q is not None  # looked at before
-    made = probe.calls(s, q)
-    assert made is not None  # looked at before
-    heard: list[Answer] = []
+    heard: list[Returned] = []
 
     class Listening:
-        def ask(self, call: Call) -> Answer:
+        def ask(self, call: Call) -> Returned:
             heard.append(runner.ask(change(call)))
             if heard[-1].unsupported:
                 raise UnsupportedError(heard[-1].unsupported)
             return heard[-1]
 
-    if probe.is_elementwise:
-        answer = Listening().ask(made[0])
-        result = answer.results[0] if answer.results else None
-        if result is not None and result.shape != s.arrays["x"].shape:
-            shapes = f"{tuple(result.shape)}, wants {tuple(s.arrays['x'].shape)}"
-            return None, f"returns shape {shapes}", heard
-        return (None, answer.problem, heard) if result is None else (to_floats(result), "", heard)
-    found = evaluate(Listening(), made, q, s)
-    if isinstance(found, Answer):
-        return None, found.problem, heard
-    return to_floats(found), "", heard
+    asked = probe.question(s)
+    assert asked is not None  # looked at before
+    found = Candidate(probe.kernel, Listening()).answer(asked, probe.role)
+    if found.result is None:
+        return None, found.problem or found.unsupported, heard
+    return to_floats(found.result), "", heard
 
 
 def _arguments(probe: Probe, runner: Runner) -> str:
@@ -224,15 +212,8 @@ def _halved(a: Tensor) -> Tensor:
 
 def _depends_on_size(probe: Probe, s: Sample) -> bool:
     """Whether half of the arguments has other results: a step has not."""
-    q = _known(probe, s)
     halves = replace(s, arrays={name: _halved(a) for name, a in s.arrays.items()})
-    return bool(_grossly_wrong(probe.expected(halves, q), probe.expected(s, q)).any())
-
-
-def _known(probe: Probe, s: Sample) -> Quantity:
-    q = probe.quantity(s)
-    assert q is not None  # looked at before
-    return q
+    return bool(grossly_wrong(probe.expected(halves), probe.expected(s)).any())
 
 
 def _with_poison(call: Call) -> Call:
@@ -245,7 +226,7 @@ def _poisoned(probe: Probe, runner: Runner) -> str:
     dirty, problem, _ = _answers(probe, runner, s, _with_poison)
     if dirty is None:
         return problem
-    unwritten = np.isnan(dirty) & ~np.isnan(probe.expected(s, _known(probe, s)))
+    unwritten = np.isnan(dirty) & ~np.isnan(probe.expected(s))
     for _ in range(ATTEMPTS if unwritten.any() else 1):
         clean, problem, _ = _answers(probe, runner, s)
         if clean is not None and not _same(clean, dirty):
@@ -254,9 +235,9 @@ def _poisoned(probe: Probe, runner: Runner) -> str:
     return problem
 
 
-def _lengths(probe: Probe, runner: Runner) -> str:
+def _lengths(probe: Probe, runner: Runner, lengths: Sequence[int] = LENGTHS) -> str:
     """Right at every length."""
-    for length in LENGTHS:
+    for length in lengths:
         if length == 0 and not probe.is_elementwise and probe.kernel.record.coupled:
             continue  # a row of nothing has no softmax
         s = probe.sample(length, rows=1 if length > 5000 else ROWS)
@@ -265,7 +246,7 @@ def _lengths(probe: Probe, runner: Runner) -> str:
         got, problem, _ = _answers(probe, runner, s, _with_poison)
         if got is None:
             return f"length {length}: {problem}"
-        wrong = _grossly_wrong(got, probe.expected(s, _known(probe, s)))
+        wrong = grossly_wrong(got, probe.expected(s))
         if wrong.any():
             return _at_length(wrong, length)
     return ""
@@ -284,15 +265,15 @@ def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
     return f"wrong from length {length} on: {len(flat)} of {wrong.size} results"
 
 
-def _layouts(probe: Probe, runner: Runner) -> str:
+def _layouts(probe: Probe, runner: Runner, layouts: Sequence[MemoryLayout] = LAYOUTS) -> str:
     """Strides, offsets and broadcast views give what contiguous memory gives."""
     s = probe.sample(33)
     refused = ""
-    for layout in LAYOUTS:
+    for layout in layouts:
         if layout == "expanded":
             s = replace(s, arrays={n: _first_repeated(a) for n, a in s.arrays.items()})
             s = replace(s, grad_output=_first_repeated(s.grad_output))
-        expected = probe.expected(s, _known(probe, s))
+        expected = probe.expected(s)
         plain, _, _ = _answers(probe, runner, s)
         try:
             got, problem, _ = _answers(probe, runner, s, partial(_laid_out, layout))
@@ -301,9 +282,9 @@ def _layouts(probe: Probe, runner: Runner) -> str:
             continue
         if got is None:
             return f"{layout} input: {problem}"
-        if plain is None or _grossly_wrong(plain, expected).any():
+        if plain is None or grossly_wrong(plain, expected).any():
             continue
-        if _grossly_wrong(got, expected).any():
+        if grossly_wrong(got, expected).any():
             return f"wrong for {layout} input, right for contiguous: strides are ignored"
     if refused:
         raise UnsupportedError(refused)
@@ -324,8 +305,9 @@ def _rows_apart(probe: Probe, runner: Runner) -> str:
     if not probe.is_elementwise:
         high = {n: _with_high_row(a) for n, a in probe.ordinary(s, 33).items()}
         s = replace(s, arrays={**s.arrays, **high})
-    q = probe.quantity(s)
-    if q is None or q.reduction != "none" or "weight" in s.arrays:
+    asked = probe.question(s)
+    is_by_row = all(len(a) == len(s.grad_output) for a in s.arrays.values())
+    if asked is None or asked.quantity.reduction != "none" or not is_by_row:
         return ""
     whole, problem, _ = _answers(probe, runner, s)
     if whole is None:
@@ -334,14 +316,14 @@ def _rows_apart(probe: Probe, runner: Runner) -> str:
         alone, problem, _ = _answers(probe, runner, s.take(slice(row, row + 1)))
         if alone is None:
             return f"one row: {problem}"
-        expected = probe.expected(s.take(slice(row, row + 1)), q)
-        bad = _grossly_wrong(whole[row : row + 1], expected).any()
-        if bad and not _grossly_wrong(alone, expected).any():
+        expected = probe.expected(s.take(slice(row, row + 1)))
+        bad = grossly_wrong(whole[row : row + 1], expected).any()
+        if bad and not grossly_wrong(alone, expected).any():
             return "a row's result depends on the other rows"
     backwards = torch.arange(len(s.grad_output) - 1, -1, -1)
     turned, _, _ = _answers(probe, runner, s.take(backwards))
     fits = turned is not None and len(turned) == len(whole)
-    if turned is not None and fits and _grossly_wrong(turned[::-1], whole).any():
+    if turned is not None and fits and grossly_wrong(turned[::-1], whole).any():
         return "a row's result depends on its place"
     return ""
 
@@ -365,9 +347,12 @@ def _nan_everywhere(probe: Probe, runner: Runner) -> str:
     return "" if survives.all() else f"NaN is swallowed: it gives {got.reshape(-1)[0]:g}"
 
 
+ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
+REPEATED = Condition("repeated", _repeated, is_basic=True)
+
 CONDITIONS = (
-    Condition("arguments untouched", _arguments, is_basic=True),
-    Condition("repeated", _repeated, is_basic=True),
+    ARGUMENTS,
+    REPEATED,
     Condition("memory poisoned", _poisoned, is_basic=True),
     Condition("memory reused", _reused),
     Condition("lengths", _lengths),
@@ -375,16 +360,16 @@ CONDITIONS = (
     Condition("rows apart", _rows_apart),
     Condition("NaN at every position", _nan_everywhere),
 )
+"""All of them, for mode full."""
+
+CHEAP_CONDITIONS = (
+    ARGUMENTS,
+    REPEATED,
+    Condition("a few lengths", partial(_lengths, lengths=FEW_LENGTHS)),
+    Condition("a transposed view", partial(_layouts, layouts=("transposed",))),
+)
+"""What costs a few calls, for mode quick."""
 
 
 def _same(a: Floats, b: Floats) -> bool:
     return np.array_equal(a, b, equal_nan=True)
-
-
-def _grossly_wrong(got: Floats, expected: Floats) -> np.ndarray[Any, Any]:
-    """Errors that no accumulation explains, where something finite is expected."""
-    finite = np.isfinite(expected)
-    largest = float(np.max(np.abs(expected[finite]))) if finite.any() else 0.0
-    with np.errstate(invalid="ignore"):
-        off = np.abs(got - expected) > ROUGH * np.abs(expected) + ROUGH**2 * largest
-    return np.asarray(finite & (off | ~np.isfinite(got)))

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import torch
 
-from gradref.check.call import Answer, Call, perform
-from gradref.check.kernel import Kernel
-from gradref.check.load import load
+from gradref.contenders.call import Call, Returned, perform
+from gradref.contenders.kernel import Kernel
+from gradref.contenders.load import load
 
 TIME_LIMIT = 20.0
 """Seconds that one call may take, and five for every million numbers: a machine may be shared."""
@@ -28,7 +28,7 @@ START_LIMIT = 120.0
 class Runner(Protocol):
     """Whatever makes calls."""
 
-    def ask(self, call: Call) -> Answer:
+    def ask(self, call: Call) -> Returned:
         """The answer to one call."""
         ...
 
@@ -39,7 +39,7 @@ class InProcess:
     def __init__(self, kernels: Sequence[Kernel]) -> None:
         self._kernels = {kernel.name: kernel for kernel in kernels}
 
-    def ask(self, call: Call) -> Answer:
+    def ask(self, call: Call) -> Returned:
         """The answer to one call."""
         return perform(self._kernels[call.kernel], call)
 
@@ -53,6 +53,7 @@ class Sandbox:
     def __init__(self, subject: str, operation: str | None) -> None:
         self._subject, self._operation = subject, operation
         self._process: BaseProcess | None = None
+        self._is_ready = False
 
     def __enter__(self) -> Sandbox:
         return self
@@ -60,19 +61,25 @@ class Sandbox:
     def __exit__(self, *problem: object) -> None:
         self._stop()
 
-    def ask(self, call: Call) -> Answer:
-        """The answer to one call."""
+    def prepare(self) -> None:
+        """Start the process without waiting: it imports while its parent does."""
         if self._process is None:
             self._start()
+
+    def ask(self, call: Call) -> Returned:
+        """Return the answer to one call."""
+        self.prepare()
+        if not self._is_ready:
+            self._wait_until_imported()
         try:
             self._connection.send_bytes(pickle.dumps(call))
             limit = TIME_LIMIT + 5e-6 * sum(array.numel() for array in call.arrays)
             if not self._connection.poll(limit):
                 self._stop()
-                return Answer(problem=f"hangs: no answer in {limit:.0f} s")
-            answer: Answer = pickle.loads(self._connection.recv_bytes())
+                return Returned(problem=f"hangs: no answer in {limit:.0f} s")
+            answer: Returned = pickle.loads(self._connection.recv_bytes())
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            return Answer(problem=f"crashes: {self._cause()}")
+            return Returned(problem=f"crashes: {self._cause()}")
         return answer
 
     def _start(self) -> None:
@@ -81,8 +88,10 @@ class Sandbox:
         arguments = (theirs, self._subject, self._operation)
         process = spawn.Process(target=_serve, args=arguments, daemon=True)
         process.start()
-        self._process = process
+        self._process, self._is_ready = process, False
         theirs.close()
+
+    def _wait_until_imported(self) -> None:
         if not self._connection.poll(START_LIMIT):
             self._stop()
             raise ImportError(f"{self._subject}: not imported within {START_LIMIT:g} s")
@@ -93,6 +102,7 @@ class Sandbox:
         if problem:
             self._stop()
             raise ImportError(f"{self._subject}: importing it in a process of its own: {problem}")
+        self._is_ready = True
 
     def _cause(self) -> str:
         assert self._process is not None  # it has just been asked

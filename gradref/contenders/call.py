@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from gradref.check.kernel import Kernel, Role
+from gradref.contenders.kernel import Kernel, Role
 
 MemoryLayout = Literal["contiguous", "transposed", "strided", "offset", "expanded"]
 
@@ -43,7 +43,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Returned:
     """What came back: the results, or why there are none, and what happened to memory.
 
     They are ``stale`` if other contents of the same memory had given the same bits before.
@@ -56,13 +56,13 @@ class Answer:
     stale: bool = False
 
 
-def perform(kernel: Kernel, call: Call) -> Answer:
+def perform(kernel: Kernel, call: Call) -> Returned:
     """Make a call; an exception of the kernel is an answer."""
     named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
     parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
     vector = "tangent" if call.role == "jvp" else "grad_output"
     given = {**named, **parameters, **({} if call.vector is None else {vector: call.vector})}
-    entered = {name: _Entered.of(array, call.layout) for name, array in given.items()}
+    entered = {name: _Guarded.of(array, call.layout) for name, array in given.items()}
     tensors = {name: e.tensor for name, e in entered.items()}
     invoke = partial(_invoke, kernel, call, list(named), tensors, vector)
     earlier: tuple[Tensor | None, ...] = ()
@@ -76,11 +76,11 @@ def perform(kernel: Kernel, call: Call) -> Answer:
         with _Poison(call.poisoned):
             results = _copies(invoke())
     except UnsupportedError as reason:
-        return Answer(unsupported=str(reason))
+        return Returned(unsupported=str(reason))
     except Exception as problem:
-        return Answer(problem=f"raises {type(problem).__name__}: {problem}".split("\n")[0])
+        return Returned(problem=f"raises {type(problem).__name__}: {problem}".split("\n")[0])
     wrote = tuple(name for name, e in entered.items() if e.changed())
-    return Answer(results, wrote=wrote, stale=bool(earlier) and _is_stale(earlier, results))
+    return Returned(results, wrote=wrote, stale=bool(earlier) and _is_stale(earlier, results))
 
 
 def _copies(results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -99,7 +99,7 @@ class UnsupportedError(Exception):
 
 
 @dataclass(frozen=True)
-class _Entered:
+class _Guarded:
     """An array as the kernel sees it, with a copy of it and of the guards around it."""
 
     tensor: Tensor
@@ -107,7 +107,7 @@ class _Entered:
     before: Tensor
 
     @classmethod
-    def of(cls, array: Tensor, layout: MemoryLayout) -> _Entered:
+    def of(cls, array: Tensor, layout: MemoryLayout) -> _Guarded:
         buffer, tensor = _laid_out(array, layout)
         return cls(tensor, buffer, buffer.clone())
 
@@ -140,7 +140,7 @@ def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     return buffer, view
 
 
-def _rewrite(entered: Sequence[_Entered], contents: Sequence[Tensor]) -> None:
+def _rewrite(entered: Sequence[_Guarded], contents: Sequence[Tensor]) -> None:
     for e, content in zip(entered, contents, strict=True):
         e.tensor.copy_(content)
         e.before.copy_(e.buffer)

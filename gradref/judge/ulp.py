@@ -17,7 +17,7 @@ HISTOGRAM_EDGES = (0.5, 0.5001, 1.0, 2.0, 4.0, 16.0, 256.0, 65536.0)
 
 
 def spacing(value: Floats, dtype: torch.dtype) -> Floats:
-    """One ulp of the binade of ``value``: of the smallest one below it, of the largest above."""
+    """Return one ulp of the binade of ``value``, that of a format's own where it has none."""
     info = torch.finfo(dtype)
     _, exponent = np.frexp(np.maximum(np.abs(value), info.smallest_normal))  # 0 has no exponent
     _, smallest = np.frexp(info.smallest_normal)
@@ -37,8 +37,15 @@ def first_beyond(dtype: torch.dtype) -> float:
     return math.inf if dtype is torch.float64 else math.ldexp(1.0, int(exponent))
 
 
+def distance(got: Floats, truth: Balls, unit: Floats) -> Floats:
+    """Return how far finite numbers are from finite truths, in units that are powers of 2."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rest = truth.rest * (spacing(truth.high, torch.float64) / unit)
+        return np.asarray(np.abs((got - truth.high) / unit - rest))
+
+
 def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
-    """The distance of ``got`` from the truth in ulp; inf where only one is a finite number.
+    """Return the distance of ``got`` from the truth in ulp; inf where only one is a finite number.
 
     An overflow counts as the first power of two beyond the format, and a truth further out as just
     there, so that rounding to infinity is an error of at most half an ulp where it is right.
@@ -48,8 +55,8 @@ def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
         overflow = np.isinf(got) & np.isfinite(truth.high)
         high = np.where(overflow, np.clip(truth.high, -beyond, beyond), truth.high)
         finite = np.where(overflow, np.copysign(beyond, got), got)
-        low = np.where(overflow, 0.0, truth.low)
-        ulp = np.abs((finite - high) - low) / spacing(truth.high, dtype)
+        rest = np.where(overflow, 0.0, truth.rest)
+        ulp = distance(finite, Balls(high, rest), spacing(truth.high, dtype))
         same = (np.isnan(got) & np.isnan(truth.high)) | (np.isinf(got) & (got == truth.high))
         return np.where(same, 0.0, np.where(np.isnan(ulp), np.inf, ulp))
 
@@ -68,6 +75,7 @@ class Errors:
     wrong_nonfinite: int
     lost_to_zero: int
     wrong_sign: int
+    wrong_zero_sign: int = 0
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Errors:
@@ -75,8 +83,18 @@ class Errors:
         return cls(**{**content, "histogram": tuple(content["histogram"])})
 
     @classmethod
-    def of(cls, ulp: Floats, got: Floats, truth: Floats, keep: NDArray[np.bool_]) -> Errors:
-        """Summarise the errors of the points in ``keep``."""
+    def of(
+        cls,
+        ulp: Floats,
+        got: Floats,
+        truth: Floats,
+        keep: NDArray[np.bool_],
+        zero_sign: Floats | None = None,
+    ) -> Errors:
+        """Summarise the errors of the points in ``keep``.
+
+        ``zero_sign`` has the sign of the zero that a result may be, 0 where any will do.
+        """
         index = np.flatnonzero(keep)
         if not len(index):
             return cls(0, 0.0, -1, 0.0, 0.0, 1.0, (0,) * (len(HISTOGRAM_EDGES) + 1), 0, 0, 0)
@@ -85,6 +103,7 @@ class Errors:
         bins = np.searchsorted(HISTOGRAM_EDGES, kept, side="left")
         with np.errstate(invalid="ignore"):
             sign = (np.sign(values) * np.sign(truths)) < 0
+        zeros = 0 if zero_sign is None else int(wrong_zero_signs(values, zero_sign[index]).sum())
         return cls(
             count=len(index),
             worst=float(kept[worst]),
@@ -96,4 +115,10 @@ class Errors:
             wrong_nonfinite=int((np.isfinite(values) != np.isfinite(truths)).sum()),
             lost_to_zero=int(((values == 0) & (truths != 0) & (kept > 1)).sum()),
             wrong_sign=int(sign.sum()),
+            wrong_zero_sign=zeros,
         )
+
+
+def wrong_zero_signs(got: Floats, zero_sign: Floats) -> NDArray[np.bool_]:
+    """Return which results are a zero of the sign that it should not have."""
+    return np.asarray((got == 0) & (np.copysign(1.0, got) * zero_sign < 0))

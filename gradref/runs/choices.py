@@ -7,5 +7,7 @@ from typing import Literal, get_args
 Mode = Literal["link", "quick", "full", "exhaustive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Kinks = Literal["torch", "subdifferential"]
-Gate = Literal["standard", "strict"]
-"""What rows are held to: what the usual algorithms keep, or what a stable one does, as ours are."""
+GateName = Literal["standard", "strict"]
+"""What rows are held to: what the usual algorithms keep, or what a stable one does, as ours are.
+
+The strict gate also fails a zero of the wrong sign."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradref.arrays import describe, reject
-from gradref.check.kernel import ROLES, Kernel
+from gradref.contenders.kernel import ROLES, Kernel
 from gradref.declare.operation import operations
 
 WANTS = (

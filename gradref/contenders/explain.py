@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from gradref.check.evidence import AT_THE_EDGE, Evidence
-from gradref.measure.inputs import HALVES
-from gradref.measure.ulp import spacing
-from gradref.measure.verdict import Mask
+from gradref.judge.evidence import AT_THE_EDGE, Evidence
+from gradref.judge.gates import Mask
+from gradref.judge.inputs import HALVES
+from gradref.judge.ulp import spacing
 from gradref.truth.jets import Floats
 
 PLACES = ("the entry of the true class",)
@@ -20,7 +20,7 @@ PLACES = ("the entry of the true class",)
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""
 
-WIDE = 1 / 32
+WIDE_GAP = 1 / 32
 """The share of the tested line that right results cover between two pieces of it."""
 
 
@@ -46,7 +46,7 @@ def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
         return
     truth, step = e.truth.high, spacing(e.truth.high, e.case.torch_dtype)
-    for words, prediction in e.alternatives():
+    for words, prediction in e.mistakes():
         explained = np.abs(e.got - prediction) <= np.maximum(np.abs(e.got - truth) / 16, step)
         explained &= np.abs(e.got - prediction) < np.abs(e.got - truth)
         matters = failing | (comparable & (np.abs(prediction - truth) > 4 * step))
@@ -280,7 +280,7 @@ def _intervals(e: Evidence, where: Mask) -> list[tuple[float, float]]:
     line = np.argsort(e.x, kind="stable")[: np.count_nonzero(~np.isnan(e.x))]
     at = np.flatnonzero(where[line])
     gaps = np.diff(at)
-    least = max(WIDE * (at[-1] - at[0]), 16 * np.median(gaps)) if len(gaps) else 0.0
+    least = max(WIDE_GAP * (at[-1] - at[0]), 16 * np.median(gaps)) if len(gaps) else 0.0
     wide = [int(i) for i in np.argsort(gaps)[-2:] if gaps[i] > least]
     cuts = [0, *(i + 1 for i in sorted(wide)), len(at)]
     x = e.x[line][at]

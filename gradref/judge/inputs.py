@@ -14,8 +14,15 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def rounded(values: Floats, dtype: torch.dtype) -> torch.Tensor:
-    """Arbitrary values as members of ``dtype``."""
+    """Return arbitrary values as members of ``dtype``."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
+
+
+def shared_by_all(values: Floats) -> Floats:
+    """Return the nearest numbers that every format holds."""
+    largest = torch.finfo(torch.float16).max / 2
+    short = torch.from_numpy(np.clip(values, -largest, largest)).to(torch.bfloat16)
+    return np.asarray(short.to(torch.float16).to(torch.float64).numpy())
 
 
 def elementwise_inputs(

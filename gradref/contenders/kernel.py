@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -29,7 +29,10 @@ Targets = Literal["index", "probability", "either"]
 """What a kernel takes as the target of a loss that has class indices or probabilities."""
 
 
-KEYS = (*ROLES, "operation", "library", "target")
+SUBNORMALS = ("keep", "flush")
+"""What a kernel does to subnormal numbers; those that it flushes to 0 are recorded, not failed."""
+
+KEYS = (*ROLES, "operation", "library", "target", "subnormals")
 """What an entry of ``KERNELS`` may hold besides parameters of the operation."""
 
 
@@ -38,7 +41,8 @@ class Kernel:
     """A kernel for an operation.
 
     ``settings`` are the parameters that it is written for; what its functions take by name is
-    passed to them. ``targets`` says which of two kinds of an argument it takes.
+    passed to them. ``targets`` says which of two kinds of an argument it takes, ``flushes`` that
+    it treats subnormal numbers as 0.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Kernel:
     settings: Mapping[str, Any]
     library: str = "torch"
     targets: Targets = "index"
+    flushes: bool = False
 
     @cached_property
     def record(self) -> Operation:
@@ -80,12 +85,16 @@ class Kernel:
         if targets not in get_args(Targets):
             wants = f"one of {', '.join(get_args(Targets))}"
             reject(f"KERNELS[{name!r}]['target']", repr(targets), wants)
+        subnormals = entry.get("subnormals", "keep")
+        if subnormals not in SUBNORMALS:
+            wants = f"one of {', '.join(SUBNORMALS)}"
+            reject(f"KERNELS[{name!r}]['subnormals']", repr(subnormals), wants)
         settings = {key: value for key, value in entry.items() if key not in KEYS}
         for setting in settings:
             if setting not in records[operation].parameters:
                 known = [*KEYS, *records[operation].parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
-        return cls(name, operation, functions, settings, library, targets)
+        return cls(name, operation, functions, settings, library, targets, subnormals == "flush")
 
     def accepts(self, role: Role, parameter: str) -> bool:
         """Whether a function takes a parameter of the operation by name."""
@@ -130,3 +139,16 @@ class Kernel:
             elif value != self.settings.get(name, self.record.parameters[name]):
                 return None
         return keywords
+
+    def cases(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings to judge it with: those that it takes or is for."""
+        known = self.record.parameters
+        settings = {k: v for k, v in self.settings.items() if k != "reduction" and v != known[k]}
+        seen: list[dict[str, Any]] = []
+        for case in self.record.cases:
+            agrees = all(self.settings.get(name, value) == value for name, value in case.items())
+            taken = {k: v for k, v in case.items() if self.takes(k)}
+            chosen = {**taken, **settings}
+            if agrees and chosen not in seen:
+                seen.append(chosen)
+                yield chosen

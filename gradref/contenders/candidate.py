@@ -1,0 +1,157 @@
+"""Somebody's kernel as a contender: each of its functions is a way to ask for a quantity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradref.contenders.call import Call, Returned
+from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.sandbox import Runner
+from gradref.declare.operation import Operation
+from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample
+from gradref.judge.trial import wanted_shape
+
+ELEMENTWISE: dict[str, tuple[Role, ...]] = {
+    "value": ("forward", "value_and_gradient", "function"),
+    "derivative": ("derivative", "backward", "value_and_gradient", "function"),
+    "vjp": ("backward", "function"),
+    "jvp": ("jvp",),
+    "second_derivative": ("second_derivative", "function"),
+}
+ROWS: dict[str, tuple[Role, ...]] = {
+    "value": ("forward", "value_and_gradient", "function"),
+    "gradient": ("backward", "value_and_gradient", "function"),
+    "vjp": ("backward", "function"),
+    "jvp": ("jvp",),
+}
+"""The functions of a kernel that compute a quantity."""
+
+
+@dataclass(frozen=True)
+class Candidate(Contender):
+    """A kernel, and what runs it."""
+
+    kernel: Kernel
+    runner: Runner
+
+    @property
+    def name(self) -> str:
+        """The kernel's."""
+        return self.kernel.name
+
+    def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
+        """Return the functions that compute a quantity; a fused one has one argument's gradient."""
+        is_elementwise = record.kind == "elementwise"
+        roles = (ELEMENTWISE if is_elementwise else ROWS).get(quantity.role, ())
+        is_first = is_elementwise or quantity.wrt in ("", record.arguments[0])
+        return tuple(
+            role
+            for role in roles
+            if role in self.kernel.functions
+            and (is_first or role != "value_and_gradient")
+            and (is_elementwise or not self._is_for_another_reduction(role, quantity))
+        )
+
+    def _is_for_another_reduction(self, role: Role, q: Quantity) -> bool:
+        kernel = self.kernel
+        if not kernel.record.reductions or kernel.accepts(role, "reduction"):
+            return False
+        default = kernel.record.parameters.get("reduction", "none")
+        return bool(kernel.settings.get("reduction", default) != q.reduction)
+
+    def as_asked(self, question: Question, way: str) -> Question:
+        """Return the question with a grad_output of ones for a fused gradient, which takes none."""
+        s = question.sample
+        is_fused = way == "value_and_gradient" and question.quantity.role == "gradient"
+        if not is_fused:
+            return question
+        return replace(question, sample=replace(s, grad_output=torch.ones_like(s.grad_output)))
+
+    def calls(self, question: Question, way: str) -> list[Call] | None:
+        """Return the calls for a question: one, or one for every chunk that is reduced.
+
+        None where the function does not take what the sample has.
+        """
+        q, s = question.quantity, question.sample
+        samples = [s] if q.reduction == "none" else s.chunks()
+        made = [self._call(q, one, _role(way)) for one in samples]
+        return None if None in made else [call for call in made if call is not None]
+
+    def _call(self, q: Quantity, s: Sample, role: Role) -> Call | None:
+        record = self.kernel.record
+        given: dict[str, Any] = dict(s.parameters)
+        if record.reductions:
+            given["reduction"] = q.reduction
+        arguments = ("x",) if record.kind == "elementwise" else record.arguments
+        given |= {name: a for name, a in s.arrays.items() if name not in arguments}
+        keywords = self.kernel.keywords(role, given)
+        if keywords is None:
+            return None
+        return Call(
+            self.kernel.name,
+            role,
+            tuple(s.arrays[name] for name in arguments),
+            keywords,
+            _vector(record, q, s),
+            wrt=(arguments.index(q.wrt) if q.wrt else 0,),
+            order=_order(record, q),
+        )
+
+    def answer(self, question: Question, way: str) -> Answer:
+        """Return the results of the calls together, or the first answer that is none."""
+        made = self.calls(question, way)
+        if made is None:
+            names = [n for n, v in question.case.parameters.items() if n != "reduction"]
+            return Answer(unsupported=f"does not take {', '.join(names)}")
+        q, s = question.quantity, question.sample
+        results: list[Tensor] = []
+        for call, one in zip(made, [s] if q.reduction == "none" else s.chunks(), strict=True):
+            returned = self.runner.ask(call)
+            found = _result(returned, call, replace(question, sample=one))
+            if found.result is None or q.reduction == "none":
+                return found
+            results.append(found.result)
+        return Answer(torch.cat([r if r.dim() else r.reshape(1) for r in results]))
+
+
+def _result(returned: Returned, call: Call, question: Question) -> Answer:
+    """Return what one call has given for a question, or what is wrong with it."""
+    if returned.problem or returned.unsupported:
+        return Answer(problem=returned.problem, unsupported=returned.unsupported)
+    q = question.quantity
+    is_second = call.role == "value_and_gradient" and q.role != "value"
+    result = returned.results[1 if is_second else 0]
+    if result is None and q.wrt:
+        return Answer(unsupported=f"gives no gradient for {q.wrt}")
+    if result is None:
+        return Answer(problem="returns None")
+    wants = wanted_shape(question) if q.reduction == "none" else _chunk_shape(question)
+    if tuple(result.shape) != wants:
+        return Answer(problem=f"returns shape {tuple(result.shape)}, wants {wants}")
+    return Answer(result)
+
+
+def _chunk_shape(question: Question) -> tuple[int, ...]:
+    q, s = question.quantity, question.sample
+    return () if q.role == "value" else tuple(s.arrays[q.wrt].shape)
+
+
+def _role(way: str) -> Role:
+    return way  # type: ignore[return-value]  # the ways of a kernel are its roles
+
+
+def _vector(record: Operation, q: Quantity, s: Sample) -> Tensor:
+    """Return what goes in beside the arrays: ones where a derivative is asked for by itself."""
+    if record.kind == "elementwise" and q.role not in ("vjp", "jvp"):
+        return torch.ones_like(s.arrays["x"])
+    vector = s.tangent if q.role == "jvp" else s.grad_output
+    return vector if q.reduction == "none" else vector[0]
+
+
+def _order(record: Operation, q: Quantity) -> int:
+    """Return how often torch has to differentiate a function."""
+    return q.order if record.kind == "elementwise" else 0 if q.role == "value" else 1

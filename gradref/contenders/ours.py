@@ -1,0 +1,79 @@
+"""Our own declared functions as a contender."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradref.autodiff import lookup
+from gradref.declare.operation import Operation
+from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample
+from gradref.judge.verdict import OURS
+
+
+class Ours(Contender):
+    """The plain calls: checked, evaluated in float64, rounded once.
+
+    ``instead`` is asked in place of the operation in question, with the same truth.
+    """
+
+    name = OURS
+
+    def __init__(self, instead: Operation | None = None) -> None:
+        self._instead = instead
+
+    def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
+        """Return one way for what is declared."""
+        record = self._instead or record
+        needs = {"vjp": "derivative", "jvp": "derivative"} if record.kind == "elementwise" else {}
+        role = needs.get(quantity.role, quantity.role)
+        return ("",) if role == "value" or role in record.derivatives else ()
+
+    def answer(self, question: Question, way: str) -> Answer:
+        """Return the result of the declared function."""
+        record = self._instead or question.record
+        q, sample = question.quantity, question.sample
+        if record.kind == "elementwise":
+            return Answer(_elementwise(record, question))
+        if q.reduction == "none":
+            return Answer(_of_rows(record, q, sample))
+        results = [_of_rows(record, q, chunk) for chunk in sample.chunks()]
+        return Answer(torch.stack(results) if q.role == "value" else torch.cat(results))
+
+
+def _elementwise(record: Operation, question: Question) -> Tensor:
+    q, x, parameters = question.quantity, question.sample.arrays["x"], question.sample.parameters
+    declared = question.record.function  # of which products are composed
+    result: Tensor
+    if q.role == "vjp":
+        result = lookup.vjp(declared)(x, question.sample.grad_output, **parameters)
+    elif q.role == "jvp":
+        result = lookup.jvp(declared)(x, question.sample.tangent, **parameters)
+    elif q.role == "derivative_from_output":
+        y = declared(x, **parameters)
+        result = record.derivatives[q.role](y, **parameters)
+    else:
+        function = record.function if q.role == "value" else record.derivatives[q.role]
+        result = function(x, **parameters)
+    return result
+
+
+def _of_rows(record: Operation, q: Quantity, s: Sample) -> Tensor:
+    """Return a quantity of rows, or of one chunk under its reduction."""
+    function = record.function if q.role == "value" else record.derivatives[q.role]
+    more: dict[str, Any] = dict(s.parameters)
+    if record.kind == "loss" and q.role != "value":
+        more["grad_output"] = s.grad_output if q.reduction == "none" else s.grad_output[0]
+        more["wrt"] = q.wrt
+    elif q.has_grad_output:
+        more["grad_output"] = s.grad_output
+    if q.has_tangent:
+        more["tangent"] = s.tangent
+    if q.along and record.kind == "loss":
+        more["along"] = q.along
+    if record.reductions:
+        more["reduction"] = q.reduction
+    result: Tensor = function(**s.arrays, **more)
+    return result

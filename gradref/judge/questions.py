@@ -1,0 +1,273 @@
+"""What is asked of every contender: a quantity of an operation on a sample of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradref.declare.operation import Domain, Operation
+from gradref.judge.inputs import draw, rounded, shared_by_all
+from gradref.judge.verdict import Case
+from gradref.truth.hessians import Derivatives
+
+CHUNK = 8
+"""Rows that are reduced to one mean or sum."""
+
+COLUMNS = 2
+"""Where nothing is coupled a chunk has two dimensions: a mean and a batchmean differ."""
+
+# --- samples -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs: the arrays, the vectors of the products, the other arguments.
+
+    Of an elementwise function there is one array, of rows there are rows of one length.
+    """
+
+    arrays: dict[str, Tensor]
+    grad_output: Tensor
+    tangent: Tensor
+    parameters: dict[str, Any]
+    columns: int = 1
+
+    def take(self, rows: Any) -> Sample:
+        """Return some of the rows; a weight per class belongs to all of them."""
+        count = len(self.grad_output)
+        return replace(
+            self,
+            arrays={n: a[rows] if len(a) == count else a for n, a in self.arrays.items()},
+            grad_output=self.grad_output[rows],
+            tangent=self.tangent[rows],
+        )
+
+    def chunks(self) -> list[Sample]:
+        """Return the groups of rows that a mean or a sum is taken of."""
+        count = len(self.grad_output)
+        chunks = [self.take(slice(i, i + CHUNK)) for i in range(0, count, CHUNK)]
+        return [chunk._with_columns() for chunk in chunks] if self.columns > 1 else chunks
+
+    def _with_columns(self) -> Sample:
+        arrays = {name: a.reshape(-1, self.columns) for name, a in self.arrays.items()}
+        tangent = self.tangent.reshape(-1, self.columns)
+        return replace(self, arrays=arrays, tangent=tangent)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """Return the same with every array and vector changed."""
+        return replace(
+            self,
+            arrays={name: change(a) for name, a in self.arrays.items()},
+            grad_output=change(self.grad_output),
+            tangent=change(self.tangent),
+        )
+
+    def wide(self) -> Sample:
+        """Return the same numbers in float64."""
+        return self.mapped(lambda a: a.to(torch.float64) if a.is_floating_point() else a)
+
+    def leaves(self, *names: str) -> Sample:
+        """Return the same with the floating ones of some arrays as leaves of a fresh graph."""
+        leaves = {n: self.arrays[n] for n in names if self.arrays[n].is_floating_point()}
+        fresh = {name: a.clone().requires_grad_() for name, a in leaves.items()}
+        return replace(self, arrays=self.arrays | fresh)
+
+
+def draw_sample(
+    record: Operation, case: Case, length: int, rows: int, seed: int, shared: bool = False
+) -> Sample:
+    """Return arrays drawn from the domains, and vectors of random numbers.
+
+    ``shared`` numbers are the same in every format, others are of the case's dtype.
+    """
+    rng = np.random.default_rng([seed, length, shared])
+    largest = torch.finfo(torch.float16 if shared else case.torch_dtype).max
+    optional = {name: v for name, v in case.parameters.items() if isinstance(v, Domain)}
+    parameters = {**record.parameters, **case.parameters}
+    if "dim" in parameters:
+        parameters["dim"] = -1
+    domains = {name: d[0] for name, d in record.array_domains(parameters).items()}
+    domains = {name: d for name, d in domains.items() if name in record.arguments} | optional
+    row = (rows,) if record.kind == "loss" else (rows, length)
+    element = (rows,) if record.coupled is None else (rows, length)
+    shapes = {"element": element, "row": (rows,), "class": (length,)}
+
+    def floating(values: NDArray[np.float64]) -> Tensor:
+        kept = shared_by_all(values) if shared else values
+        return rounded(kept, case.torch_dtype).to(case.device)
+
+    def fill(domain: Domain, shape: tuple[int, ...]) -> Tensor:
+        if domain.integer:
+            return torch.from_numpy(rng.integers(0, length, shape)).to(case.device)
+        return floating(draw(domain, shape, rng, largest))
+
+    arrays = {name: fill(domain, shapes[domain.extent]) for name, domain in domains.items()}
+    return Sample(
+        arrays=arrays,
+        grad_output=floating(rng.normal(size=row)),
+        tangent=floating(rng.normal(size=element)),
+        parameters={
+            name: value
+            for name, value in parameters.items()
+            if name not in arrays and name != "reduction"
+        },
+        columns=1 if record.coupled else COLUMNS,
+    )
+
+
+# --- quantities ----------------------------------------------------------------------------------
+
+Objects = NDArray[Any]
+Contraction = Callable[[Derivatives, Objects, Objects], Objects]
+"""A quantity as a function of value, Jacobian, Hessian, grad_output (R, K) and tangent (R, D)."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing to judge: what is computed, and what of the derivatives it is.
+
+    ``role`` is that of the declared function, ``wrt`` and ``along`` are the arguments of a
+    derivative. ``reduction`` is that of the chunks of a sample, whose ``grad_output`` is that of
+    their first row. ``order`` says which derivative it is of an elementwise function. The
+    contraction is applied to the balls for the truth, and to magnitudes for the gate.
+    """
+
+    role: str
+    wrt: str = ""
+    along: str = ""
+    reduction: str = "none"
+    order: int = 0
+    contract: Contraction = field(default=lambda d, g, t: d.value, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """As it stands in a verdict: ``hvp(input, target)``, ``gradient(input) [mean]``."""
+        arguments = dict.fromkeys(name for name in (self.wrt, self.along) if name)
+        named = f"{self.role}({', '.join(arguments)})" if arguments else self.role
+        return named if self.reduction == "none" else f"{named} [{self.reduction}]"
+
+    @property
+    def has_grad_output(self) -> bool:
+        """Whether a vector is pulled back."""
+        return self.role in ("vjp", "gradient", "hvp", "hessian_diagonal")
+
+    @property
+    def has_tangent(self) -> bool:
+        """Whether a vector is pushed forward."""
+        return self.role in ("jvp", "hvp")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A quantity of an operation in a case, on a sample."""
+
+    record: Operation
+    case: Case
+    quantity: Quantity
+    sample: Sample
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: a result, or why there is none."""
+
+    result: Tensor | None = None
+    problem: str = ""
+    unsupported: str = ""
+
+
+class Contender(Protocol):
+    """Who answers questions. There may be several ways to ask: a kernel has several functions."""
+
+    @property
+    def name(self) -> str:
+        """What its verdicts are headed by."""
+        ...
+
+    def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
+        """Return the ways to ask for a quantity; none where it is not offered."""
+        ...
+
+    def as_asked(self, question: Question, way: str) -> Question:
+        """Return the question as this way can answer it: some take no vector."""
+        return question
+
+    def answer(self, question: Question, way: str) -> Answer:
+        """Return the result for every row, or for every chunk that is reduced."""
+        ...
+
+
+ELEMENTWISE = (
+    Quantity("value"),
+    Quantity("derivative", order=1),
+    Quantity("vjp", order=1),
+    Quantity("jvp", order=1),
+    Quantity("derivative_from_output", order=1),
+    Quantity("second_derivative", order=2),
+)
+
+
+def quantities(record: Operation, given: Sample) -> Iterator[Quantity]:
+    """Yield every quantity of an operation, for the arguments that a sample has."""
+    if record.kind == "elementwise":
+        yield from ELEMENTWISE
+    elif record.kind == "rowwise":
+        yield Quantity("value")
+        yield Quantity("jacobian", contract=lambda d, g, t: d.jacobian)
+        yield Quantity("jacobian_diagonal", contract=_jacobian_diagonal)
+        yield Quantity("vjp", contract=_gradient("x"))
+        yield Quantity("jvp", contract=_jvp)
+        yield Quantity("hvp", contract=_hvp("x", "x"))
+    else:
+        wrt = [name for name in record.differentiable if given.arrays[name].is_floating_point()]
+        for reduction in ("none", *record.reductions):
+            yield from _of_a_loss(wrt, reduction)
+
+
+def _of_a_loss(wrt: list[str], reduction: str) -> Iterator[Quantity]:
+    yield Quantity("value", "", "", reduction, contract=_loss if reduction == "none" else _total)
+    for a in wrt:
+        yield Quantity("gradient", a, "", reduction, contract=_gradient(a))
+        yield Quantity("hessian_diagonal", a, "", reduction, contract=_hessian_diagonal(a))
+        for b in wrt:
+            yield Quantity("hvp", a, b, reduction, contract=_hvp(a, b))
+
+
+def _loss(d: Derivatives, g: Objects, t: Objects) -> Objects:
+    return np.asarray(d.value.sum(1))
+
+
+def _total(d: Derivatives, g: Objects, t: Objects) -> Objects:
+    return np.asarray((d.value * g).sum()).reshape(1)
+
+
+def _gradient(wrt: str) -> Contraction:
+    return lambda d, g, t: (g[:, :, None] * d.jacobian[:, :, d.columns[wrt]]).sum(1)
+
+
+def _jvp(d: Derivatives, g: Objects, t: Objects) -> Objects:
+    return np.asarray((d.jacobian * t[:, None, :]).sum(2))
+
+
+def _jacobian_diagonal(d: Derivatives, g: Objects, t: Objects) -> Objects:
+    return np.diagonal(d.jacobian, axis1=1, axis2=2)
+
+
+def _hvp(wrt: str, along: str) -> Contraction:
+    return lambda d, g, t: (
+        (d.hessian[:, :, d.columns[wrt], d.columns[along]] * t[:, None, None, :]).sum(3)
+        * g[:, :, None]
+    ).sum(1)
+
+
+def _hessian_diagonal(wrt: str) -> Contraction:
+    return lambda d, g, t: (
+        np.diagonal(d.hessian[:, :, d.columns[wrt], d.columns[wrt]], axis1=2, axis2=3)
+        * g[:, :, None]
+    ).sum(1)

@@ -1,0 +1,394 @@
+"""Row-wise functions and losses: samples, truths and evidence for every product and reduction.
+
+What a mixed forward-backward stable algorithm of float64 may lose on rows of n numbers, beyond
+rounding the result f of arguments x, is
+
+    (n + 6) (u (|f| + sum_j |x_j| |df/dx_j|) + 2^-1074),    u = 2^-53
+
+and for a second derivative, whose own condition would take a third, u (1 + max |x|) times the
+magnitudes of its terms; those of a row-wise function, which exponentials make, cancel from the
+magnitude of the Jacobian. It comes from the problem, the balls of Jacobian and Hessian, and not
+from an algorithm: an unstable formula cannot widen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from flint import arb, ctx
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradref.declare.operation import Operation
+from gradref.judge.evidence import AT_THE_EDGE, Evidence
+from gradref.judge.gates import DOUBLE, NOTABLE, Gate
+from gradref.judge.questions import CHUNK, Quantity, Question, Sample, draw_sample, quantities
+from gradref.judge.ulp import to_floats
+from gradref.judge.verdict import Case, number
+from gradref.truth.hessians import BITS, Derivatives, denominators, derivatives, rounded_to_balls
+from gradref.truth.jets import Balls, Floats
+
+UNDERFLOW = 2.0**-1074
+
+MOST_CHUNKS = 12
+"""Chunks of each sample that are reduced: what is reduced is judged at every row by itself."""
+
+
+@dataclass(frozen=True)
+class RowsExam:
+    """One operation with one setting of its parameters, in one dtype, on rows of several lengths.
+
+    Of every length there are ``rows`` of numbers that all formats hold, the same for every dtype,
+    and ``own`` ones of the dtype.
+    """
+
+    case: Case
+    lengths: tuple[int, ...]
+    rows: int
+    own: int
+    seed: int
+    declared: Operation | None = None
+
+    @cached_property
+    def record(self) -> Operation:
+        """The declaration: of the case, if no other is given."""
+        return self.declared or self.case.record
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """What is asked about; where nothing is coupled a row is one element."""
+        is_coupled = self.record.coupled is not None
+        lengths, times = (self.lengths, 1) if is_coupled else ((1,), 8)
+        return [
+            draw_sample(self.record, self.case, length, count * times, self.seed, shared)
+            for length in lengths
+            for count, shared in ((self.rows, True), (self.own, False))
+            if count
+        ]
+
+    def questions(self) -> Iterator[tuple[Quantity, list[Question]]]:
+        """Yield every quantity with what is asked for it, a question for each sample."""
+        for quantity in quantities(self.record, self.samples[0]):
+            asked = []
+            for sample in self.samples:
+                of = sample
+                if quantity.reduction != "none":
+                    of = sample.take(self._truth(sample).finite_rows(quantity))
+                asked.append(Question(self.record, self.case, quantity, of))
+            yield quantity, asked
+
+    def _truth(self, sample: Sample) -> RowTruth:
+        return truth_of(self.record, sample)
+
+    def evidence(
+        self,
+        quantity: Quantity,
+        asked: list[Question],
+        contender: str,
+        got: list[Tensor],
+        others: Mapping[str, list[Tensor]],
+        gate: Gate,
+    ) -> Evidence:
+        """Return the evidence of a quantity over all samples."""
+        dtype = self.case.torch_dtype
+        samples = [question.sample for question in asked]
+        known = [self._known(sample, quantity, gate) for sample in samples]
+        truth = Balls(_joined(k[0].high for k in known), _joined(k[0].rest for k in known))
+        scale, usual = _joined(k[1] for k in known), _joined(k[2] for k in known)
+        allowed = gate.of_rows(truth, usual if gate.usual_terms else scale, dtype)
+        notable = NOTABLE.of_rows(truth, scale, dtype)
+        claim = gate.row_claims[dtype]
+        results = [to_floats(values) for values in got]
+        facts = [_Facts(s, quantity, r.size) for s, r in zip(samples, results, strict=True)]
+        magnitude = _joined(f.magnitude for f in facts)
+        size = _joined(results).size
+        return Evidence(
+            contender=contender,
+            case=self.case,
+            quantity=quantity.name,
+            got=_joined(results),
+            truth=truth,
+            allowed=np.where(np.isnan(truth.high), np.nan, allowed),
+            notable=notable,
+            bound=f"{claim:g} ulp + (n+6) u scale",
+            grade="sampled (>=)",
+            others={who: _joined(map(to_floats, values)) for who, values in others.items()},
+            x=magnitude,
+            is_elementwise=False,
+            regions={
+                "well conditioned": allowed <= claim + 0.5,
+                "ill conditioned": allowed > claim + 0.5,
+            },
+            branches={
+                "large row": magnitude > 80,
+                "well conditioned": allowed <= claim + 0.5,
+                "ill conditioned": allowed > claim + 0.5,
+                "the entry of the true class": _joined(f.is_at_target for f in facts) > 0,
+                AT_THE_EDGE: _joined(f.is_at_the_edge for f in facts) > 0,
+            },
+            describe=lambda index: _describe(samples, results, quantity, dtype, index),
+            zero_sign=np.where(truth.high == 0, 0.0, np.nan_to_num(np.sign(truth.high)))
+            if size
+            else np.zeros(0),
+            zero_signs_count=gate.zero_signs,
+        )
+
+    def _known(
+        self, sample: Sample, quantity: Quantity, gate: Gate
+    ) -> tuple[Balls, Floats, Floats]:
+        """Return the truth of a quantity with what float64, and a usual algorithm, may lose."""
+        return self._truth(sample).quantity(quantity, gate.usual_terms)
+
+
+def _joined(parts: Any) -> Floats:
+    return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
+
+
+def _describe(
+    samples: list[Sample], results: list[Floats], q: Quantity, dtype: torch.dtype, index: int
+) -> dict[str, str]:
+    """Return the row, or the chunk, that a result belongs to."""
+    for sample, result in zip(samples, results, strict=True):
+        if index < result.size:
+            one = row_of(sample, q, result.size, index)
+            given = dict(one.arrays)
+            if q.has_grad_output:
+                given["grad_output"] = one.grad_output
+            if q.has_tangent:
+                given["tangent"] = one.tangent
+            return {name: show_values(a, dtype) for name, a in given.items()}
+        index -= result.size
+    raise IndexError(index)
+
+
+def row_of(sample: Sample, q: Quantity, size: int, index: int) -> Sample:
+    """Return the row, or the chunk, that one of ``size`` results belongs to."""
+    if q.reduction == "none":
+        return sample.take([index // (size // len(sample.grad_output))])
+    chunks = sample.chunks()
+    chunk = chunks[index // (size // len(chunks))]
+    return replace(chunk, grad_output=chunk.grad_output[0])
+
+
+def show_values(values: Tensor, dtype: torch.dtype) -> str:
+    """Return an array as a person can paste it."""
+    if not values.is_floating_point():
+        return str(values.tolist())
+    flat = to_floats(values).reshape(-1)
+    return "[" + ", ".join(number(v, dtype) for v in flat.tolist()) + "]"
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of the row, or the chunk, that every one of ``size`` results belongs to."""
+
+    sample: Sample
+    q: Quantity
+    size: int
+
+    def _of_each(self, by_row: Tensor) -> Floats:
+        """Return for every result the largest of a number of the rows that it belongs to."""
+        found = to_floats(by_row.reshape(len(self.sample.grad_output), -1)).max(1, initial=0.0)
+        if self.q.reduction != "none":
+            found = (
+                np.maximum.reduceat(found, np.arange(0, len(found), CHUNK)) if len(found) else found
+            )
+        return np.repeat(found, self.size // max(1, len(found)))
+
+    @property
+    def magnitude(self) -> Floats:
+        """The largest magnitude in the first array."""
+        return self._of_each(next(iter(self.sample.arrays.values())).abs())
+
+    @property
+    def is_at_the_edge(self) -> Floats:
+        """1 where an argument is exactly 0 or 1."""
+        rows = len(self.sample.grad_output)
+        real = [a for a in self.sample.arrays.values() if a.is_floating_point() and len(a) == rows]
+        edges = [((a == 0) | (a == 1)).reshape(rows, -1) for a in real]
+        return self._of_each(torch.cat(edges, dim=1))
+
+    @property
+    def is_at_target(self) -> Floats:
+        """1 for results that stand at the class which an array of indices has for their row."""
+        indices = [a for a in self.sample.arrays.values() if not a.is_floating_point()]
+        of = self.sample.arrays.get(self.q.wrt)
+        if not indices or of is None or of.dim() != 2:
+            return np.zeros(self.size)
+        classes = np.arange(of.shape[1])
+        at = to_floats(indices[0])[:, None] == classes
+        return at.astype(float) if at.size == self.size else np.zeros(self.size)
+
+
+# --- the truth -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowTruth:
+    """The derivatives of a sample as balls, and as the magnitudes that gates are made of."""
+
+    balls: Derivatives
+    magnitudes: Derivatives
+    usual: Derivatives
+    grad_output: Floats
+    tangent: Floats
+    mean_weights: NDArray[np.object_]
+    length: int
+    columns: int
+    kept: dict[tuple[str, bool], tuple[Balls, Floats, Floats]]
+    finite: dict[str, NDArray[np.intp]]
+
+    @classmethod
+    def of(cls, record: Operation, s: Sample) -> RowTruth:
+        """Return everything about a sample up to second order."""
+        arrays = {n: _numpy(a) for n, a in s.arrays.items()}
+        wrt = [name for name in record.differentiable if arrays[name].dtype.kind == "f"]
+        parameters = {name: v for name, v in record.parameters.items() if name not in s.arrays}
+        unseen = ("dim", "reduction")  # the truth sees rows, unreduced
+        parameters = {k: s.parameters.get(k, v) for k, v in parameters.items() if k not in unseen}
+        balls = derivatives(record.truth, arrays, wrt, parameters)
+        columns = [a if a.ndim == 2 else a[:, None] for a in (arrays[name] for name in wrt)]
+        x = np.abs(np.concatenate(columns, axis=1))
+        magnitudes = _magnitudes(balls, x, record.kind == "rowwise")
+        return cls(
+            balls=balls,
+            magnitudes=magnitudes,
+            usual=_with_usual_terms(record, balls, magnitudes, s),
+            grad_output=to_floats(s.grad_output).reshape(len(s.grad_output), -1),
+            tangent=to_floats(s.tangent).reshape(len(s.tangent), -1),
+            mean_weights=denominators(record.truth_mass, arrays, parameters, len(s.grad_output)),
+            length=columns[0].shape[1],
+            columns=s.columns,
+            kept={},
+            finite={},
+        )
+
+    def finite_rows(self, q: Quantity) -> NDArray[np.intp]:
+        """Return chunks of rows where what is reduced is finite: one other spoils a mean."""
+        derivative = {"value": "value", "gradient": "jacobian"}.get(q.role, "hessian")
+        terms = getattr(self.balls, derivative)
+        if derivative not in self.finite:
+            is_finite = np.isfinite(terms.astype(float)).reshape(len(terms), -1).all(1)
+            rows = np.flatnonzero(is_finite)[: MOST_CHUNKS * CHUNK]
+            self.finite[derivative] = rows[: len(rows) // CHUNK * CHUNK]
+        return self.finite[derivative]
+
+    def take(self, rows: Any) -> RowTruth:
+        """Return some of the rows."""
+        return replace(
+            self,
+            balls=self.balls.take(rows),
+            magnitudes=self.magnitudes.take(rows),
+            usual=self.usual.take(rows),
+            grad_output=self.grad_output[rows],
+            tangent=self.tangent[rows],
+            mean_weights=self.mean_weights[rows],
+            kept={},
+            finite={},
+        )
+
+    def quantity(self, q: Quantity, usual_terms: bool) -> tuple[Balls, Floats, Floats]:
+        """Return the balls of a quantity, what float64 may lose, and what usual algorithms may."""
+        key = q.name, usual_terms
+        if key not in self.kept:
+            of = self if q.reduction == "none" else self.take(self.finite_rows(q))
+            with ctx.workprec(BITS):
+                truth = of._contracted(q, of.balls, exact=True)
+                scale = of._contracted(q, of.magnitudes, exact=False)
+                usual = of._contracted(q, of.usual, exact=False) if usual_terms else scale
+            self.kept[key] = rounded_to_balls(truth), self._lost(scale), self._lost(usual)
+        return self.kept[key]
+
+    def _lost(self, scale: NDArray[Any]) -> Floats:
+        """Return what a backward stable algorithm of float64 may lose on rows of this length."""
+        return np.asarray((self.length + 6) * (DOUBLE * scale + UNDERFLOW), dtype=np.float64)
+
+    def _contracted(self, q: Quantity, d: Derivatives, exact: bool) -> NDArray[Any]:
+        """Return a quantity of all rows, or of each chunk with the weight of a row in it."""
+        size = (lambda v: v) if exact else np.abs
+        if q.reduction == "none":
+            return q.contract(d, size(self.grad_output), size(self.tangent))
+        found = []
+        for i in range(0, len(self.grad_output), CHUNK):
+            rows = slice(i, i + CHUNK)
+            weight = self._weight(q, rows)
+            if not exact:
+                weight = CHUNK * np.abs(weight.astype(float))
+            found.append(q.contract(d.take(rows), weight, size(self.tangent[rows])))
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def _weight(self, q: Quantity, rows: slice) -> NDArray[np.object_]:
+        """Return what the loss of a row counts for in the reduced one, times its grad_output."""
+        weights = self.mean_weights[rows]
+        total = {
+            "sum": 1,
+            "mean": weights.sum(),
+            "batchmean": len(weights) // self.columns,
+        }[q.reduction]
+        if total == 0:
+            total = np.inf if q.has_grad_output else np.nan
+        backward = float(self.grad_output[rows.start, 0]) if q.has_grad_output else 1.0
+        return np.array([[backward / arb(total)]] * len(weights), dtype=object)
+
+
+_TRUTHS: dict[tuple[Any, ...], RowTruth] = {}
+_MOST_TRUTHS = 64
+
+
+def truth_of(record: Operation, s: Sample) -> RowTruth:
+    """Return the truth of a sample, which rows of other dtypes with the same numbers share."""
+    arrays = {**s.arrays, "": s.grad_output, " ": s.tangent}
+    numbers = tuple((n, a.shape, to_floats(a).tobytes()) for n, a in arrays.items())
+    key = (record.name, id(record.truth), repr(sorted(s.parameters.items())), numbers)
+    if key not in _TRUTHS:
+        if len(_TRUTHS) >= _MOST_TRUTHS:
+            _TRUTHS.pop(next(iter(_TRUTHS)))
+        _TRUTHS[key] = RowTruth.of(record, s)
+    return _TRUTHS[key]
+
+
+def _numpy(a: Tensor) -> NDArray[Any]:
+    return to_floats(a) if a.is_floating_point() else a.cpu().numpy()
+
+
+def _magnitudes(balls: Derivatives, x: Floats, rowwise: bool) -> Derivatives:
+    """Return value, Jacobian and Hessian as magnitudes, each with what perturbed arguments add."""
+
+    def size(objects: NDArray[Any]) -> Floats:
+        finite: Floats = np.nan_to_num(objects.astype(np.float64), posinf=0.0, neginf=0.0)
+        return np.abs(finite)
+
+    value, jacobian, hessian = size(balls.value), size(balls.jacobian), size(balls.hessian)
+    terms = jacobian[:, :, :, None] if rowwise else 0.0
+    return Derivatives(
+        value=value + np.einsum("rm,rkm->rk", x, jacobian),
+        jacobian=jacobian + np.einsum("rm,rkjm->rkj", x, hessian),
+        hessian=(hessian + terms) * (1 + x.max(1))[:, None, None, None],
+        columns=balls.columns,
+    )
+
+
+def _with_usual_terms(
+    record: Operation, balls: Derivatives, magnitudes: Derivatives, s: Sample
+) -> Derivatives:
+    """Return the magnitudes with terms that usual algorithms add and a stable one has not.
+
+    Of an output f of a row-wise function the products f g and f Σ f g; 1 where precision is
+    absolute.
+    """
+    f = np.abs(balls.value.astype(float))
+    if record.precision == "absolute":
+        weights = (a for name, a in s.arrays.items() if name not in record.arguments)
+        unit = max([1.0, *(float(a.max()) for a in weights)])
+        return replace(
+            magnitudes, value=magnitudes.value + unit, jacobian=magnitudes.jacobian + unit
+        )
+    if record.kind == "rowwise":
+        products = f[:, :, None] * (np.eye(f.shape[1]) + f[:, None, :])
+        return replace(magnitudes, jacobian=magnitudes.jacobian + products)
+    return magnitudes

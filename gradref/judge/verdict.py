@@ -1,0 +1,200 @@
+"""What a judgement says: one verdict for each quantity, with the findings about torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from gradref.declare.operation import Operation, called, operations
+from gradref.judge.ulp import Errors
+from gradref.truth.jets import Floats
+
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+OURS, TORCH = "gradref", "torch"
+"""The names of the contenders that everybody else is seen beside."""
+
+Status = Literal["pass", "fail", "unsupported", "expected failure", "unexpected pass"]
+
+FAILURES: tuple[Status, ...] = ("fail", "unexpected pass")
+
+ORDER_OF = {
+    "value": 0,
+    "derivative": 1,
+    "derivative_from_output": 1,
+    "gradient": 1,
+    "jacobian": 1,
+    "jacobian_diagonal": 1,
+    "vjp": 1,
+    "jvp": 1,
+    "second_derivative": 2,
+    "hvp": 2,
+    "hessian_diagonal": 2,
+}
+"""How often a quantity is differentiated."""
+
+
+def order_of(quantity: str) -> int | None:
+    """Return the order of a quantity by its name in a verdict, like ``gradient(input) [mean]``.
+
+    None for what is no quantity: a condition under which a kernel was tried.
+    """
+    return ORDER_OF.get(quantity.split("(")[0].split(" ")[0])
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged in one go: an operation with its parameters, at a dtype on a device.
+
+    ``package`` is where the operation is declared; empty for a package of the entry points.
+    """
+
+    operation: str
+    parameters: dict[str, Any]
+    dtype: str
+    device: str
+    package: str = ""
+
+    @property
+    def record(self) -> Operation:
+        """The declaration of the operation."""
+        return _record(self.package or self.operation, self.operation)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch's object."""
+        return getattr(torch, self.dtype)  # type: ignore[no-any-return]  # a dtype by its name
+
+    @property
+    def label(self) -> str:
+        """The operation with what is not default."""
+        return called(self.operation, self.parameters)
+
+
+@functools.lru_cache(maxsize=128)
+def _record(among: str, name: str) -> Operation:
+    return next(record for record in operations(among) if record.name == name)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where torch is furthest from the truth, with everything needed to see it oneself."""
+
+    label: str
+    operation: str
+    quantity: str
+    dtype: str
+    device: str
+    region: str
+    ulp: float
+    count: int
+    at: Mapping[str, str]
+    truth: float
+    torch: float
+    ours: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement on one quantity of a contender, or on its behaviour under one condition.
+
+    ``errors`` are those of the contender where the bound is narrow, ``others`` those of the
+    witnesses at the same inputs; ``used`` is the largest share of the bound that is used up
+    anywhere. ``at``, ``got`` and ``truth`` are of the point at which it is, and ``where`` the
+    branch of the function that it lies in. ``words`` say what is probably wrong, likeliest first;
+    ``notes`` what was recorded and does not count.
+    """
+
+    contender: str
+    label: str
+    operation: str
+    quantity: str
+    dtype: str
+    device: str
+    status: Status
+    bound: str = ""
+    grade: str = ""
+    used: float = 0.0
+    undecided: int = 0
+    errors: Errors | None = None
+    others: Mapping[str, Errors] = field(default_factory=dict)
+    agreement: float | None = None
+    regions: Mapping[str, Errors] = field(default_factory=dict)
+    at: Mapping[str, str] | None = None
+    got: float | None = None
+    truth: float | None = None
+    where: str = ""
+    words: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def without_result(
+        cls, contender: str, case: Case, quantity: str, status: Status, *words: str
+    ) -> Verdict:
+        """Return the verdict on what gave no result, or none that could be measured."""
+        where = (case.operation, quantity, case.dtype, case.device)
+        return cls(contender, case.label, *where, status, words=words)
+
+    @property
+    def name(self) -> str:
+        """What an xfails file calls it: ``gelu.derivative.float32.cpu``."""
+        return f"{self.label}.{self.quantity}.{self.dtype}.{self.device}".replace(" ", "_")
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing here counts against the contender."""
+        return self.status not in FAILURES
+
+    @property
+    def points(self) -> int:
+        """How many results were measured."""
+        return self.errors.count if self.errors is not None else 0
+
+    def expected_to_fail(self) -> Verdict:
+        """Return the verdict where a failure was announced: a pass is then the surprise."""
+        if self.status == "fail":
+            return replace(self, status="expected failure")
+        if self.status == "pass":
+            words = ("passes, but is listed as an expected failure: take it off the list",)
+            return replace(self, status="unexpected pass", words=words)
+        return self
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """Return what :func:`dataclasses.asdict` has made of one, after a file."""
+        errors = content["errors"]
+        read = {
+            "errors": None if errors is None else Errors.of_json(errors),
+            "others": {name: Errors.of_json(e) for name, e in content["others"].items()},
+            "regions": {name: Errors.of_json(e) for name, e in content["regions"].items()},
+            "findings": tuple(Finding(**finding) for finding in content["findings"]),
+            "words": tuple(content["words"]),
+            "notes": tuple(content["notes"]),
+        }
+        return cls(**{**content, **read})
+
+
+def number(value: float, dtype: torch.dtype) -> str:
+    """Return a value in decimal and in hex, as both a person and a test can paste it."""
+    if not np.isfinite(value):
+        return str(value)
+    digits = {torch.float64: 17, torch.float32: 9, torch.float16: 5, torch.bfloat16: 4}[dtype]
+    return f"{value:.{digits}g} ({float(value).hex()})"
+
+
+def relative_error(ulp: Floats | float, dtype: torch.dtype) -> Floats:
+    """Return the share of a number that is lost, at most all of it, to within a factor of 2."""
+    return np.minimum(np.asarray(ulp) * torch.finfo(dtype).eps / 2, 0.5) * 2
+
+
+def ordinariness(value: Floats | float) -> Floats:
+    """Return how near to 1 the size of a number is: 0 for 1, least for 0, inf and NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(np.log2(np.abs(value)))
+    return np.asarray(-np.nan_to_num(distance, nan=1e4, posinf=1e4))

@@ -1,0 +1,203 @@
+"""Somebody's kernels before the judge, from their subject to the verdicts."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradref.arrays import reject
+from gradref.contenders.candidate import Candidate
+from gradref.contenders.conditions import CHEAP_CONDITIONS, CONDITIONS, broken_conditions
+from gradref.contenders.exhaustive import exhaustive
+from gradref.contenders.explain import explain
+from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.load import load
+from gradref.contenders.mistakes import mistakes
+from gradref.contenders.ours import Ours
+from gradref.contenders.sandbox import Runner, Sandbox
+from gradref.contenders.witness import Torch
+from gradref.judge.elementwise import ElementwiseExam
+from gradref.judge.evidence import Evidence
+from gradref.judge.inputs import HALVES
+from gradref.judge.questions import Answer, Question
+from gradref.judge.rows import RowsExam
+from gradref.judge.trial import Exam, Trial
+from gradref.judge.verdict import DTYPES, Case, Status, Verdict
+from gradref.runs.options import LINK_POINTS, POINTS, ROWS, Options
+from gradref.runs.run import Run
+
+SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def cases(
+    kernels: Iterable[Kernel], dtypes: Sequence[str], device: str
+) -> list[tuple[Kernel, Case]]:
+    """Return every kernel with every setting that it is for and every dtype."""
+    return [
+        (kernel, Case(kernel.operation, given, dtype, device))
+        for kernel in kernels
+        for given in kernel.cases()
+        for dtype in dtypes
+    ]
+
+
+def exam_of(case: Case, options: Options) -> Exam:
+    """Return the questions of a mode."""
+    dtype = case.torch_dtype
+    if case.record.kind == "elementwise":
+        limit = LINK_POINTS if dtype in HALVES and options.mode == "link" else None
+        sizes = POINTS[options.mode]
+        return ElementwiseExam(case, sizes, options.seed, (case.dtype,), limit)
+    lengths, rows = ROWS[options.mode]
+    return RowsExam(case, lengths, 0, rows, options.seed)
+
+
+def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
+    """Yield the verdicts on a kernel in one case."""
+    if not kernel.claims(case.parameters):
+        reason = f'takes a target that is an {kernel.targets}; "target": "either" would claim more'
+        yield Verdict.without_result(kernel.name, case, "every quantity", "unsupported", reason)
+        return
+    trial = Trial(
+        Candidate(kernel, runner),
+        options.held_to(),
+        [Ours(), Torch()],
+        finish=_Finish(kernel),
+        explain=explain,
+    )
+    answered = False
+    for verdict in trial.verdicts(exam_of(case, options)):
+        answered |= verdict.errors is not None
+        yield verdict
+    if answered:
+        yield from _conditions(kernel, case, runner, options)
+
+
+@dataclass(frozen=True)
+class _Finish:
+    """Adds to the evidence of a kernel the mistakes it may have made, and what it has declared."""
+
+    kernel: Kernel
+
+    def __call__(self, evidence: Evidence, asked: list[Question]) -> Evidence:
+        excused = dict(evidence.excused)
+        if self.kernel.flushes:
+            excused["subnormal numbers flushed to 0, as declared"] = flushed(evidence)
+        return replace(
+            evidence,
+            excused=excused,
+            mistakes=lambda: (m for m in mistakes(asked) if m[1].size == evidence.got.size),
+        )
+
+
+def flushed(e: Evidence) -> np.ndarray[Any, Any]:
+    """Return which results are those of a subnormal input or result that is treated as 0."""
+    smallest = torch.finfo(e.case.torch_dtype).smallest_normal
+    is_subnormal = (np.abs(e.truth.high) < smallest) & (e.truth.high != 0)
+    excused = is_subnormal & (e.got == 0)
+    if e.is_elementwise:
+        at_zero = e.truth.high[e.x == 0]
+        tiny = (np.abs(e.x) < smallest) & (e.x != 0)
+        excused |= tiny & np.isin(e.got, at_zero)
+    return np.asarray(excused)
+
+
+def not_taken(kernel: Kernel, device: str) -> Iterator[Verdict]:
+    """Yield a record of the parameters that were not judged, as the kernel does not take them."""
+    if kernel.missing:
+        case = Case(kernel.operation, {}, "every dtype", device)
+        words = f"does not take {', '.join(kernel.missing)}"
+        yield Verdict.without_result(kernel.name, case, "parameters", "unsupported", words)
+
+
+def _conditions(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
+    """Yield a verdict for every condition, over all functions of the kernel."""
+    wanted = {"link": (), "quick": CHEAP_CONDITIONS}.get(options.mode, CONDITIONS)
+    if options.conditions is not None:
+        wanted = CONDITIONS if options.conditions else ()
+    tried: dict[str, dict[Role, Answer]] = {}
+    for role in kernel.functions:
+        broken = broken_conditions(kernel, case, role, runner, options.seed, wanted)
+        for name, answer in broken:
+            tried.setdefault(name, {})[role] = answer
+    for condition in wanted:
+        if condition.name in tried:
+            answers = tried[condition.name].items()
+            problems = [f"{role}: {answer.problem}" for role, answer in answers if answer.problem]
+            refused = [f"{role}: {a.unsupported}" for role, a in answers if a.unsupported]
+            status: Status = "fail" if problems else "unsupported" if refused else "pass"
+            words = problems or refused
+            yield Verdict.without_result(kernel.name, case, condition.name, status, *words)
+
+
+def check_subject(
+    subject: str,
+    operation: str | None,
+    dtypes: Sequence[str],
+    options: Options,
+    xfails: Path | None = None,
+    on_case: Callable[[str, int], None] = lambda label, of: None,
+) -> Run:
+    """Judge the kernels of a subject in a process of their own.
+
+    ``on_case`` hears what is judged next, of how many.
+    """
+    with Sandbox(subject, operation) as runner:
+        runner.prepare()
+        patterns = read_xfails(xfails) if xfails is not None else []
+        kernels = load(subject, operation)
+        run = Run(subject, asdict(options))
+        selected = cases(kernels, dtypes, options.device)
+        used: set[str] = set()
+        for kernel in kernels:
+            run.verdicts += not_taken(kernel, options.device)
+        for kernel, case in selected:
+            on_case(f"{case.label} {case.dtype}", len(selected))
+            verdicts = list(check(kernel, case, runner, options))
+            if options.mode == "exhaustive":
+                verdicts += exhaustive(kernel, case, runner, options.held_to())
+            run.verdicts += _expected(verdicts, patterns, used)
+    run.unused = [pattern for pattern in patterns if pattern not in used]
+    run.finished = True
+    return run
+
+
+def read_xfails(path: Path) -> list[str]:
+    """Return the patterns in a file, one to a line; what follows a # is the reason."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def _expected(
+    verdicts: Sequence[Verdict], patterns: Sequence[str], used: set[str]
+) -> Iterator[Verdict]:
+    for verdict in verdicts:
+        matching = {p for p in patterns if fnmatch.fnmatchcase(verdict.name, p)}
+        used |= matching
+        yield verdict.expected_to_fail() if matching else verdict
+
+
+def dtypes_of(text: str) -> list[str]:
+    """Return the dtypes in a list like ``bf16,f32``."""
+    names = [SHORT.get(name.strip(), name.strip()) for name in text.split(",")]
+    for name in names:
+        if name not in DTYPES:
+            reject("dtype", repr(name), f"one of {', '.join((*SHORT, *DTYPES))}")
+    return list(dict.fromkeys(names))
+
+
+def ulp_of(text: str) -> float:
+    """Return the number in a claim like ``1ulp`` or ``0.5``."""
+    try:
+        value = float(text.strip().removesuffix("ulp").strip())
+    except ValueError:
+        value = -1.0
+    if not 0.5 <= value < float("inf"):
+        reject("claim", repr(text), "a number of ulp that is at least 0.5, as in 1ulp")
+    return value
