@@ -135,7 +135,7 @@ def test_a_function_of_ones_own() -> None:
     @elementwise(
         torch=lambda x: x * x,
         truth=lambda x: x * x,
-        facts=Facts(infinities, codomain=(0.0, torch.inf), lipschitz=torch.inf, convex=True),
+        facts=Facts(infinities),
     )
     def square(x: torch.Tensor, /) -> torch.Tensor:
         return x * x

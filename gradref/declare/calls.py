@@ -19,11 +19,12 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # there is no publi
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
-from gradref.declare.operation import REAL, Domain, Number, Operation, choices
+from gradref.declare.domains import REAL, Domain, Interval
+from gradref.declare.operation import Operation, choices
 
 
 def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Callable[..., Any]:
-    """The public form of an elementwise formula."""
+    """Return the public form of an elementwise formula."""
     signature, literals = inspect.signature(formula), choices(formula)
 
     @functools.wraps(formula)
@@ -49,14 +50,13 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
             )
         return restore(result) if out is None else out
 
-    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
-    return call
+    return _marked(call, formula, record)
 
 
 def rows_call(
     formula: Callable[..., Tensor], record: Operation, extent: Extent
 ) -> Callable[..., Any]:
-    """The public form of a row-wise formula, of an unreduced loss, or of a derivative."""
+    """Return the public form of a row-wise formula, of an unreduced loss, or of a derivative."""
     signature, literals = inspect.signature(formula), choices(formula)
     required = {n for n, p in signature.parameters.items() if p.default is p.empty}
     is_derivative_of_loss = record.kind == "loss" and extent != "row"
@@ -82,14 +82,21 @@ def rows_call(
             )
         return entered.restore(result) if out is None else out
 
-    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
+    return _marked(call, formula, record)
+
+
+def _marked(
+    call: Callable[..., Any], formula: Callable[..., Tensor], record: Operation
+) -> Callable[..., Any]:
+    """Put on a call the record every tool starts from, and the formula that it evaluates."""
+    call.__dict__.update(operation=record, formula=formula)
     return call
 
 
 def bind(
     signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Every argument by name, defaults filled in."""
+    """Return every argument by name, defaults filled in."""
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
@@ -98,7 +105,7 @@ def bind(
 def check_parameters(
     record: Operation, literals: Mapping[str, tuple[Any, ...]], given: Mapping[str, Any]
 ) -> None:
-    """Reject a parameter outside its ``Literal`` or its numeric domain."""
+    """Reject a parameter outside of its ``Literal`` or its interval."""
     for name, allowed in literals.items():
         value = given[name]
         if not isinstance(value, str) or value not in allowed:
@@ -108,11 +115,11 @@ def check_parameters(
         if isinstance(default, bool) and not isinstance(given[name], bool):
             reject(name, describe(given[name]), "True or False", TypeError)
     for name, domain in record.domains.items():
-        if isinstance(domain, Number) and name in given:
+        if isinstance(domain, Interval) and name in given:
             _check_number(name, given[name], domain)
 
 
-def _check_number(name: str, value: Any, domain: Number) -> None:
+def _check_number(name: str, value: Any, domain: Interval) -> None:
     kinds = int if domain.integer else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
         reject(name, describe(value), domain.wants, TypeError)
@@ -293,7 +300,7 @@ def _checked(
     if domain.integer and not integer:
         reject(name, describe(given[name]), f"{domain.wants}, which are integers", TypeError)
     if domain.integer:
-        tensor = tensor.to(torch.int64)  # in which an ignore_index and the classes are compared
+        tensor = tensor.to(torch.int64)  # in which classes and the one to ignore are compared
     elif integer:
         tensor = tensor.to(common) if common else arrays.to_float(tensor, like=given[name])
     shape = layout.shape_of(domain.extent)
@@ -304,7 +311,7 @@ def _checked(
     if tuple(tensor.shape) != shape:
         reject(name, f"shape {tuple(tensor.shape)}", f"shape {shape}: nothing is broadcast")
     if not _has_no_values(tensor):
-        _check_values(name, tensor, domain, layout.classes, given.get("ignore_index"))
+        _check_values(name, tensor, domain, layout.classes, given.get(domain.ignored))
     return tensor, domain.extent
 
 
@@ -325,7 +332,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 def _check_values(
     name: str, tensor: Tensor, domain: Domain, classes: int, ignored: int | None
 ) -> None:
-    if domain.low == -math.inf and domain.high == math.inf:
+    if domain.is_everything:
         return
     outside = domain.excludes(tensor)
     if domain.integer:
