@@ -67,6 +67,10 @@ class Subject:
         real = torch.randn(self.shape, generator=generator) * 3
         if draw == "unit":
             real = real.sigmoid()
+        if draw == "label":
+            real = torch.where(real < 0, -1.0, 1.0)
+        if draw in ("positive", "count"):
+            real = real.abs()
         if draw == "distribution":
             real = real.softmax(-1)
         if draw == "log_probability":

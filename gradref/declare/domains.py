@@ -17,7 +17,15 @@ from torch import Tensor
 from gradref.arrays import Extent
 
 Draw = Literal[
-    "real", "positive", "unit", "distribution", "log_probability", "index", "weight", "label"
+    "real",
+    "positive",
+    "unit",
+    "distribution",
+    "log_probability",
+    "index",
+    "weight",
+    "label",
+    "count",
 ]
 """How tests fill an array."""
 
@@ -100,6 +108,7 @@ POSITIVE_REAL = Domain("numbers > 0", low=0.0, open_low=True, draw="positive")
 UNIT_INTERVAL = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="unit")
 DISTRIBUTION = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="distribution")
 LOG_PROBABILITY = Domain("log-probabilities", draw="log_probability")
+COUNT = Domain("counts >= 0", low=0.0, draw="count")
 SIGN = Domain("labels, each -1 or 1", values=(-1.0, 1.0), draw="label")
 WEIGHT = Domain("weights >= 0", low=0.0, broadcasts=True, draw="weight")
 CLASS_WEIGHT = Domain("a weight >= 0 for each class", low=0.0, extent="class", draw="weight")

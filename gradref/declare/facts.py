@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from gradref.arrays import reject
 
 Jet = tuple[float, float, float]
@@ -117,17 +119,17 @@ class Facts:
 
     @cached_property
     def codomain(self) -> tuple[float, float]:
-        """The least and the greatest value: at ±inf, on a side of a kink, or where f′ is 0."""
+        """The least and the greatest value: at ±inf, at a kink, or where f′ is 0."""
         chosen = [kink.chosen[0] for kink in self.kinks.values()]
         values = [*self._extremes(0), *chosen]
-        return min(values), max(values)
+        return float(np.min(values)), float(np.max(values))
 
     @cached_property
     def lipschitz(self) -> float:
         """The greatest size of f′; inf where f jumps."""
         if any(kink.left[0] != kink.right[0] for kink in self.kinks.values()):
             return math.inf
-        return max(map(abs, self._extremes(1)))
+        return float(np.max(np.abs(self._extremes(1))))
 
     @cached_property
     def symmetry(self) -> Literal["odd", "even"] | None:
@@ -155,7 +157,7 @@ class Facts:
         return bends_up and all(self._value(2, x) >= 0 for x in self._between(2))
 
     def _extremes(self, order: int) -> list[float]:
-        """Return the values among which the extreme ones of f or f′ are."""
+        """Return the values among which the extreme ones of f or f′ are; NaN where nobody knows."""
         at_infinity = [limit[order] for limit in self.limits.values()]
         sides = [side[order] for kink in self.kinks.values() for side in (kink.left, kink.right)]
         inner = [0.0, *self.roots.get(order + 1, ())]

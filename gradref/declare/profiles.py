@@ -16,7 +16,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, get_args, overload
 
 import numpy as np
 import torch as _torch
@@ -37,6 +37,8 @@ Array = TypeVar("Array")
 
 Argument = Literal["input", "target"]
 """What a loss of two arguments calls them, as torch does."""
+
+FIRST, SECOND = get_args(Argument)
 
 
 class Gradient(Protocol[P]):
@@ -144,7 +146,7 @@ def residual_loss(
         truth,
         facts=facts,
         torch=torch,
-        domains={**dict.fromkeys(("input", "target"), REAL), **(domains or {})},
+        domains={FIRST: REAL, SECOND: REAL, **(domains or {})},
         mass=mass,
         truth_mass=truth_mass,
         cases=cases,
@@ -168,7 +170,7 @@ def margin_loss(
         truth,
         facts=facts,
         torch=torch,
-        domains={"input": REAL, "target": SIGN, **(domains or {})},
+        domains={FIRST: REAL, SECOND: SIGN, **(domains or {})},
         cases=cases,
         differs=differs or {},
     )
@@ -186,11 +188,11 @@ def profile_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], Gradien
         record = of.operation
         derivative = _Lifted(record, written)
 
-        def formula(**given: Any) -> Tensor:
+        def gradient(given: Mapping[str, Any]) -> Tensor:
             return derivative.weighted(derivative(given, given["wrt"]), given)
 
         _add_to_profile(record, "derivative", written)
-        return cast(Gradient[P], _attach(record, "gradient", formula, written))
+        return cast(Gradient[P], _attach(record, "gradient", gradient, written))
 
     return attach
 
@@ -205,12 +207,13 @@ def profile_second_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], 
         record = of.operation
         derivative = _Lifted(record, written)
 
-        def formula(wrt: str, **given: Any) -> Tensor:
-            given = {**given, "wrt": wrt, "along": wrt}
-            return derivative.weighted(derivative(given, wrt, wrt), given)
+        def diagonal(given: Mapping[str, Any]) -> Tensor:
+            wrt = given["wrt"]
+            twice = derivative({**given, "along": wrt}, wrt, wrt)
+            return derivative.weighted(twice, given)
 
         _add_to_profile(record, "second_derivative", written)
-        return cast(Gradient[P], _attach(record, "hessian_diagonal", formula, written))
+        return cast(Gradient[P], _attach(record, "hessian_diagonal", diagonal, written))
 
     return attach
 
@@ -220,12 +223,12 @@ def profile_hvp(of: Rows[...]) -> HessianProduct:
     record = of.operation
     derivative = _Lifted(record, inspect.unwrap(record.derivatives["hessian_diagonal"]))
 
-    def formula(tangent: Tensor, **given: Any) -> Tensor:
+    def product(given: Mapping[str, Any]) -> Tensor:
         """The second derivative by ``wrt`` and ``along``, times the tangent."""
         curvature = derivative(given, given["wrt"], given["along"])
-        return derivative.weighted(curvature * tangent, given)
+        return derivative.weighted(curvature * given["tangent"], given)
 
-    return cast(HessianProduct, _attach(record, "hvp", formula, formula))
+    return cast(HessianProduct, _attach(record, "hvp", product, product))
 
 
 # --- what is made of it --------------------------------------------------------------------------
@@ -255,12 +258,12 @@ def _declare(
     record.truth = lifted.truth(truth)
     record.profile = _profile(record, truth, torch, facts)
 
-    def value(**given: Any) -> Tensor:
-        return lifted.weighted(formula(**given), given)  # type: ignore[call-arg]  # by name
+    def value(given: Mapping[str, Any]) -> Tensor:
+        return lifted.weighted(record.formula(**given), given)
 
     signature = inspect.signature(formula, eval_str=True)
-    _copy_name(value, formula, formula.__name__, formula.__doc__, signature)
-    record.function = rows_call(value, record, "row")
+    evaluated = _formula(value, record, formula.__name__, formula.__doc__, signature)
+    record.function = rows_call(evaluated, record, "row")
     record.function.__dict__["__wrapped__"] = formula
     return cast(Rows[P], record.function)
 
@@ -315,20 +318,20 @@ def _weights(record: Operation) -> tuple[str, ...]:
 def _attach(
     record: Operation,
     role: str,
-    formula: Callable[..., Tensor],
-    written: Callable[..., Tensor],
+    evaluate: Callable[[Mapping[str, Any]], Tensor],
+    written: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Give a lifted formula the name, the documentation and the arguments of its role."""
-    name = f"{record.name}_{role}"
-    if written is not formula and written.__name__ != name:
+    """Declare a lifted derivative, with the name, documentation and arguments of its role."""
+    name, is_product = f"{record.name}_{role}", role == "hvp"
+    if record.coupled is not None:
+        reject("of", record.name, "a loss of which every value depends on one pair")
+    if not is_product and written.__name__ != name:
         reject("function", f"the name {written.__name__}", name)
-    is_product = role == "hvp"
     documentation = _documentation(record, role, None if is_product else written.__doc__)
+    written.__name__, written.__doc__ = name, documentation
     keywords = ("wrt", "along") if is_product else ("wrt",)
     signature = _with_keywords(record, ("tangent",) if is_product else (), keywords)
-    _copy_name(formula, record.formula, name, documentation, signature)
-    if not is_product:
-        written.__doc__ = documentation
+    formula = _formula(evaluate, record, name, documentation, signature)
     call = rows_call(formula, record, "element")
     call.__dict__["__wrapped__"] = written
     record.derivatives[role] = call
@@ -377,19 +380,28 @@ def _with_keywords(
     )
 
 
-def _copy_name(
-    formula: Callable[..., Any],
-    like: Callable[..., Any],
+def _formula(
+    evaluate: Callable[[Mapping[str, Any]], Tensor],
+    record: Operation,
     name: str,
     documentation: str | None,
     signature: inspect.Signature,
-) -> None:
-    """Make a function look as if it were written beside another."""
+) -> Callable[..., Tensor]:
+    """Return what evaluates all arguments by name as if it were written beside the operation."""
+    names = tuple(signature.parameters)
+    defaults = {
+        name: p.default for name, p in signature.parameters.items() if p.default is not p.empty
+    }
+
+    def formula(*args: Any, **kwargs: Any) -> Tensor:
+        return evaluate({**defaults, **dict(zip(names, args, strict=False)), **kwargs})
+
     formula.__name__ = formula.__qualname__ = name
-    formula.__module__, formula.__doc__ = like.__module__, documentation
+    formula.__module__, formula.__doc__ = record.formula.__module__, documentation
     annotations = {n: p.annotation for n, p in signature.parameters.items()}
     formula.__annotations__ = {**annotations, "return": signature.return_annotation}
     formula.__dict__["__signature__"] = signature
+    return formula
 
 
 # --- the profile as an operation -----------------------------------------------------------------
@@ -399,24 +411,25 @@ def _profile(
     record: Operation, truth: Callable[..., Any], torch: Callable[..., Tensor], facts: Facts
 ) -> Operation:
     """Return φ as an elementwise operation: the loss for a neutral second argument."""
-    chain, name = record.chain, f"{record.name}_profile"
-    assert chain is not None  # only losses of one number are declared so
-    neutral = chain.neutral
+    assert record.chain is not None  # only losses of one number are declared so
+    neutral, (first, second) = record.chain.neutral, record.arguments
+    signature = inspect.signature(record.formula, eval_str=True)
+    names = set(record.parameters) - {*_weights(record), "reduction"}
+    x = inspect.Parameter("x", inspect.Parameter.POSITIONAL_ONLY, annotation=Tensor)
+    rest = [p for p in signature.parameters.values() if p.name in names]
+    signature = signature.replace(parameters=[x, *rest])
 
-    def formula(x: Tensor, /, **parameters: Any) -> Tensor:
-        return record.formula(x, _torch.full_like(x, neutral), **parameters)
+    def value(given: Mapping[str, Any]) -> Tensor:
+        x, parameters = given["x"], {name: given[name] for name in names}
+        return record.formula(**{first: x, second: _torch.full_like(x, neutral)}, **parameters)
 
     def witness(x: Tensor, **parameters: Any) -> Tensor:
         return torch(x, _torch.full_like(x, neutral), reduction="none", **parameters)
 
-    signature = inspect.signature(record.formula, eval_str=True)
-    first = inspect.Parameter("x", inspect.Parameter.POSITIONAL_ONLY, annotation=Tensor)
-    names = set(record.parameters) - {*_weights(record), "reduction"}
-    rest = [p for p in signature.parameters.values() if p.name in names]
-    _copy_name(formula, record.formula, name, None, signature.replace(parameters=[first, *rest]))
-    seen = [{n: v for n, v in case.items() if n in names} for case in record.cases]
+    formula = _formula(value, record, f"{record.name}_profile", None, signature)
+    cases = [{n: v for n, v in case.items() if n in names} for case in record.cases]
     profile = Operation(
-        name=name,
+        name=formula.__name__,
         kind="elementwise",
         function=formula,
         formula=formula,
@@ -424,7 +437,7 @@ def _profile(
         torch=witness,
         facts=facts,
         domains={n: d for n, d in record.domains.items() if n in names},
-        cases=[case for i, case in enumerate(seen) if case not in seen[:i]],
+        cases=[case for i, case in enumerate(cases) if case not in cases[:i]],
     )
     profile.function = elementwise_call(formula, profile)
     return profile
@@ -437,10 +450,10 @@ def _add_to_profile(record: Operation, role: str, written: Callable[..., Tensor]
         return
     asked = tuple(inspect.signature(written).parameters)[1:]
 
-    def formula(x: Tensor, /, **parameters: Any) -> Tensor:
-        more = {"error": _torch.zeros_like(x), **profile.parameters, **parameters}
-        return written(x, **{name: more[name] for name in asked})
+    def derivative(given: Mapping[str, Any]) -> Tensor:
+        known = {"error": _torch.zeros_like(given["x"]), **given}
+        return written(given["x"], **{name: known[name] for name in asked})
 
     name = f"{profile.name}_{role}"
-    _copy_name(formula, record.formula, name, None, inspect.signature(profile.formula))
+    formula = _formula(derivative, record, name, None, inspect.signature(profile.formula))
     profile.derivatives[role] = elementwise_call(formula, profile)
