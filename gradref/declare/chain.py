@@ -12,16 +12,16 @@ from torch import Tensor
 from gradref.formula.errorfree import two_sum
 
 Pull = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""What a derivative by the inner number becomes by an argument: of it and of both arguments."""
+"""A function of a derivative by the inner number, x and t: the derivative by one of the latter."""
 
 
 @dataclass(frozen=True)
 class Chain:
     """The inner function of a loss φ(r) with r = r(x, t), and its chain rule.
 
-    ``inner`` is r, of tensors and of power series, and ``error`` what rounding it has lost. It is x
-    for t = ``neutral``, and linear in every argument with a derivative; each of these has a
-    ``Pull``. ``rules`` are docstrings for what is lifted, by role, and ``examples`` doctests.
+    ``inner`` is r, of tensors and of power series, and ``error`` what rounding it has lost. It is
+    linear in every argument with a derivative, each of which has a ``Pull``, and it is x for
+    t = ``neutral``. ``rules`` are docstrings of what is lifted, by role, and ``examples`` doctests.
     """
 
     inner: Callable[[Any, Any], Any]
@@ -49,9 +49,9 @@ residual r = x − t.""",
 The derivative of the gradient for ``wrt`` as ``along`` moves along v; the Hessian is diagonal.""",
     },
     examples={
-        "gradient": '{name}_gradient(2.0, 0.5, wrt="target") == -{name}_gradient(2.0, 0.5)',
+        "gradient": '{name}_gradient(2.0, 0.5, wrt="{second}") == -{name}_gradient(2.0, 0.5)',
         "hessian_diagonal": (
-            '{name}_hessian_diagonal(2.0, 0.5, wrt="target") == {name}_hessian_diagonal(2.0, 0.5)'
+            '{name}_hessian_diagonal(2.0, 0.5, wrt="{second}") == {name}_hessian_diagonal(2.0, 0.5)'
         ),
     },
 )

@@ -349,7 +349,8 @@ def _documentation(record: Operation, role: str, written: str | None) -> str:
     if not example:
         product = "{name}_hvp(2.0, 1.0, 3.0) == 3.0 * {name}_hessian_diagonal(2.0, 1.0)"
         known = record.chain.examples if record.chain is not None else {}
-        example = known.get(role, product).replace("{name}", record.name) + "\nTrue"
+        example = known.get(role, product).replace("{name}", record.name)
+        example = example.replace("{second}", record.arguments[1]) + "\nTrue"
     return f"{text.rstrip()}\n\n>>> {example}\n"
 
 
