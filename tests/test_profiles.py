@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gradref
 import losses
 from gradref.declare import profile_derivative, residual_loss
 from gradref.declare.facts import Facts
@@ -97,6 +98,12 @@ def test_the_residual_is_compared_before_it_is_rounded() -> None:
     x = torch.tensor([1.0, 1.0], dtype=torch.float64)
     t = torch.tensor([2.0**-60, -(2.0**-60)], dtype=torch.float64)
     assert losses.huber_loss_hessian_diagonal(x, t, "sum").tolist() == [1.0, 0.0]
+
+
+def test_a_label_has_no_gradient() -> None:
+    x, y = torch.zeros(2), torch.ones(2, requires_grad=True)
+    with pytest.raises(ValueError, match=r"target: .* wants target.detach\(\): it is a constant"):
+        gradref.as_autograd(losses.soft_margin_loss)(x, y)
 
 
 def test_a_lifted_function_has_the_name_of_its_role() -> None:

@@ -143,7 +143,7 @@ class _Entered:
 
     @classmethod
     def enter(cls, record: Operation, given: dict[str, Any], required: set[str]) -> _Entered:
-        """Bring every array in, check it against the first, and put ``dim`` last."""
+        """Check every array against the first, and put the coupled dimension last."""
         domains = _array_domains(record, given, required)
         first = next(iter(domains))
         like = given[first]
@@ -183,7 +183,7 @@ class _Entered:
         return str(self.parameters.get("reduction", "none"))
 
     def dtype(self) -> torch.dtype:
-        """The dtype of a gradient is its argument's; of a value, the arguments' common one."""
+        """Return the dtype of a result: of a gradient its argument's, of a value the common one."""
         names = [self.parameters["wrt"]] if "wrt" in self.parameters else list(self.inputs)
         arguments = [name for name in names if name in (*self.record.arguments, "y")]
         dtypes = [self.inputs[name][0].dtype for name in arguments]
@@ -192,7 +192,7 @@ class _Entered:
     def reduce(
         self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
     ) -> Tensor:
-        """Sum or mean of the unreduced loss, rounded once."""
+        """Return the sum or the mean of the unreduced loss, rounded once."""
         wide = arrays.total(unreduced, self.layout, self.inputs) / self._denominator()
         result = arrays.narrowed(wide, dtype)
         return result if out is None else out.copy_(result)
@@ -200,7 +200,7 @@ class _Entered:
     def pull_back(
         self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
     ) -> Tensor:
-        """The derivative of the unreduced loss, times what the reduction passes back."""
+        """Return the derivative of the unreduced loss, times what the reduction passes back."""
         denominator = self._denominator()
         inputs = dict(self.inputs)
         ones = denominator.new_ones(())
@@ -215,7 +215,7 @@ class _Entered:
         return arrays.compute(scaled, self.layout, inputs, "element", dtype, out)
 
     def _denominator(self) -> Tensor:
-        """What ``reduction`` divides by, as a float64 tensor on the device: no host round trip.
+        """Return what ``reduction`` divides by, as a tensor on the device: no host round trip.
 
         A mean over nothing has the gradient 0: :meth:`pull_back` then divides by infinity.
         """
@@ -240,7 +240,7 @@ class _Entered:
 def _array_domains(
     record: Operation, given: Mapping[str, Any], required: set[str]
 ) -> dict[str, tuple[Domain, ...]]:
-    """The domains of the arrays among the arguments, in the order of the signature."""
+    """Return the domains of the arrays among the arguments, in the order of the signature."""
     backward: Extent = "element"
     if record.kind == "loss":
         backward = "row" if given.get("reduction", "none") == "none" else "whole"
@@ -259,7 +259,7 @@ def _array_domains(
 
 
 def _library(value: Any) -> type:
-    """What has to agree among the arrays of one call."""
+    """Return the kind of an array: all arrays of a call are of one kind."""
     kinds: tuple[tuple[type, ...], ...] = ((Tensor,), (np.ndarray, np.generic), (bool, int, float))
     return next((kind[0] for kind in kinds if isinstance(value, kind)), type(value))
 
@@ -294,7 +294,7 @@ def _checked(
     given: Mapping[str, Any],
     common: torch.dtype | None,
 ) -> tuple[Tensor, Extent]:
-    """``tensor`` and its extent, after its dtype, shape and values have been checked."""
+    """Return ``tensor`` and its extent; reject a dtype, a shape or a value that does not fit."""
     integer = not tensor.is_floating_point()
     domain = next((d for d in domains if d.integer is integer), domains[0])
     if domain.integer and not integer:
@@ -316,7 +316,7 @@ def _checked(
 
 
 def _has_no_values(tensor: Tensor) -> bool:
-    """Whether torch is tracing or mapping, when nothing can depend on what a tensor holds."""
+    """Return whether torch is tracing or mapping, when nobody can see what a tensor holds."""
     if torch.compiler.is_compiling() or tensor.is_meta:
         return True
     if type(tensor) not in (Tensor, torch.nn.Parameter):

@@ -34,6 +34,9 @@ from gradref.truth.series import each
 
 P = ParamSpec("P")
 Array = TypeVar("Array")
+Kind = TypeVar("Kind", Tensor, np.ndarray[Any, Any], float)
+Evaluate = Callable[[Mapping[str, Any]], Tensor]
+NotTensor = TypeVar("NotTensor", np.ndarray[Any, Any], float)
 
 Argument = Literal["input", "target"]
 """What a loss of two arguments calls them, as torch does."""
@@ -47,31 +50,21 @@ class Gradient(Protocol[P]):
     operation: Operation
     __name__: str
 
-    # A ParamSpec admits no further keyword: with one, the other arguments go unchecked.
+    # A ParamSpec admits no further keyword: with one, the other parameters go unchecked.
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
     @overload
     def __call__(
-        self,
-        input: Tensor,
-        target: Tensor,
-        *args: Any,
-        wrt: Argument,
-        grad_output: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Tensor: ...
+        self, input: Kind, target: Kind, *args: Any, wrt: Argument, **kwargs: Any
+    ) -> Kind: ...
     @overload
     def __call__(
         self, input: Tensor, target: Tensor, *args: Any, grad_output: Tensor | None, **kwargs: Any
     ) -> Tensor: ...
     @overload
     def __call__(
-        self, first: np.ndarray[Any, Any], /, *args: Any, wrt: Argument = ..., **kwargs: Any
-    ) -> np.ndarray[Any, Any]: ...
-    @overload
-    def __call__(
-        self, first: float, /, *args: Any, wrt: Argument = ..., **kwargs: Any
-    ) -> float: ...
+        self, first: NotTensor, /, *args: Any, wrt: Argument = ..., **kwargs: Any
+    ) -> NotTensor: ...
     @overload
     def __call__(
         self, first: Array, /, *args: Any, wrt: Argument = ..., out: Array, **kwargs: Any
@@ -84,40 +77,18 @@ class HessianProduct(Protocol):
     operation: Operation
     __name__: str
 
-    @overload
     def __call__(
         self,
-        input: Tensor,
-        target: Tensor,
-        tangent: Tensor,
-        *args: Any,
-        wrt: Argument = ...,
-        along: Argument = ...,
-        grad_output: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Tensor: ...
-    @overload
-    def __call__(
-        self,
-        input: np.ndarray[Any, Any],
-        target: np.ndarray[Any, Any],
-        tangent: np.ndarray[Any, Any],
+        input: Kind,
+        target: Kind,
+        tangent: Kind,
         *args: Any,
         wrt: Argument = ...,
         along: Argument = ...,
         **kwargs: Any,
-    ) -> np.ndarray[Any, Any]: ...
-    @overload
-    def __call__(
-        self,
-        input: float,
-        target: float,
-        tangent: float,
-        *args: Any,
-        wrt: Argument = ...,
-        along: Argument = ...,
-        **kwargs: Any,
-    ) -> float: ...
+    ) -> Kind:
+        """Return the product, of the kind of the arrays."""
+        ...
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -185,11 +156,10 @@ def profile_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], Gradien
     """
 
     def attach(written: Callable[..., Tensor]) -> Gradient[P]:
-        record = of.operation
-        derivative = _Lifted(record, written)
+        record, derivative = of.operation, _Lifted(of.operation, written)
 
         def gradient(given: Mapping[str, Any]) -> Tensor:
-            return derivative.weighted(derivative(given, given["wrt"]), given)
+            return derivative(given, given["wrt"])
 
         _add_to_profile(record, "derivative", written)
         return cast(Gradient[P], _attach(record, "gradient", gradient, written))
@@ -204,13 +174,11 @@ def profile_second_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], 
     """
 
     def attach(written: Callable[..., Tensor]) -> Gradient[P]:
-        record = of.operation
-        derivative = _Lifted(record, written)
+        record, derivative = of.operation, _Lifted(of.operation, written)
 
         def diagonal(given: Mapping[str, Any]) -> Tensor:
             wrt = given["wrt"]
-            twice = derivative({**given, "along": wrt}, wrt, wrt)
-            return derivative.weighted(twice, given)
+            return derivative({**given, "along": wrt}, wrt, wrt)
 
         _add_to_profile(record, "second_derivative", written)
         return cast(Gradient[P], _attach(record, "hessian_diagonal", diagonal, written))
@@ -225,8 +193,8 @@ def profile_hvp(of: Rows[...]) -> HessianProduct:
 
     def product(given: Mapping[str, Any]) -> Tensor:
         """The second derivative by ``wrt`` and ``along``, times the tangent."""
-        curvature = derivative(given, given["wrt"], given["along"])
-        return derivative.weighted(curvature * given["tangent"], given)
+        tangent: Tensor = given["tangent"]
+        return derivative(given, given["wrt"], given["along"]) * tangent
 
     return cast(HessianProduct, _attach(record, "hvp", product, product))
 
@@ -254,28 +222,29 @@ def _declare(
         chain=chain,
         **declared,
     )
-    lifted = _Lifted(record, formula)
-    record.truth = lifted.truth(truth)
+    record.truth = _lifted_truth(record, truth)
     record.profile = _profile(record, truth, torch, facts)
 
     def value(given: Mapping[str, Any]) -> Tensor:
-        return lifted.weighted(record.formula(**given), given)
+        return record.formula(**given)
 
     signature = inspect.signature(formula, eval_str=True)
-    evaluated = _formula(value, record, formula.__name__, formula.__doc__, signature)
+    weighted_value = _weighted(value, _weights(record))
+    evaluated = _formula(weighted_value, record, record.name, formula.__doc__, signature)
     record.function = rows_call(evaluated, record, "row")
     record.function.__dict__["__wrapped__"] = formula
     return cast(Rows[P], record.function)
 
 
 class _Lifted:
-    """A function of the inner number, or of both arguments, as one of a loss's arguments."""
+    """A derivative by the inner number, or by both arguments, as a function of a loss's arguments.
+
+    The signature is looked at once: a call is as quick as that of a formula.
+    """
 
     def __init__(self, record: Operation, written: Callable[..., Tensor]) -> None:
-        """Look at the signature once: a call is as quick as that of a formula."""
         self.chain, self.arguments, self.written = record.chain, record.arguments, written
         self.asked = tuple(inspect.signature(written).parameters)[1 if self.chain else 0 :]
-        self.weights = _weights(record) if self.chain else ()
 
     def __call__(self, given: Mapping[str, Any], *by: str) -> Tensor:
         """Return the derivative by some of the loss's arguments, one after the other."""
@@ -290,35 +259,44 @@ class _Lifted:
             derivative = self.chain.pulls[self.arguments.index(name)](derivative, x, t)
         return derivative
 
-    def weighted(self, values: Tensor, given: Mapping[str, Any]) -> Tensor:
-        """Return the values times every weight that is given."""
-        for name in self.weights:
+
+def _weights(record: Operation) -> tuple[str, ...]:
+    """Return the arrays among the optional arguments of a loss of one number."""
+    if record.chain is None:
+        return ()
+    return tuple(n for n in record.parameters if isinstance(record.domains.get(n), Domain))
+
+
+def _weighted(evaluate: Evaluate, weights: tuple[str, ...]) -> Evaluate:
+    """Return a function of all arguments times those of the weights that are given."""
+
+    def times_weights(given: Mapping[str, Any]) -> Tensor:
+        values = evaluate(given)
+        for name in weights:
             values = weighted(values, given[name])
         return values
 
-    def truth(self, truth: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the truth of a loss, of that of its profile."""
-        chain, (first, second), weights = self.chain, self.arguments, self.weights
-        assert chain is not None  # only losses of one number are declared so
-
-        def lifted(**given: Any) -> Any:
-            inner = chain.inner(given.pop(first), given.pop(second))
-            factors = [weight for name in weights if (weight := given.pop(name)) is not None]
-            profile = each(functools.partial(truth, **given), inner)
-            return functools.reduce(operator.mul, factors, profile)
-
-        return lifted
+    return times_weights if weights else evaluate
 
 
-def _weights(record: Operation) -> tuple[str, ...]:
-    """Return the arrays among the optional arguments."""
-    return tuple(n for n in record.parameters if isinstance(record.domains.get(n), Domain))
+def _lifted_truth(record: Operation, truth: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the truth of a loss, of that of its profile."""
+    assert record.chain is not None  # only losses of one number are declared so
+    inner, (first, second), weights = record.chain.inner, record.arguments, _weights(record)
+
+    def lifted(**given: Any) -> Any:
+        number = inner(given.pop(first), given.pop(second))
+        factors = [weight for name in weights if (weight := given.pop(name)) is not None]
+        profile = each(functools.partial(truth, **given), number)
+        return functools.reduce(operator.mul, factors, profile)
+
+    return lifted
 
 
 def _attach(
     record: Operation,
     role: str,
-    evaluate: Callable[[Mapping[str, Any]], Tensor],
+    evaluate: Evaluate,
     written: Callable[..., Any],
 ) -> Callable[..., Any]:
     """Declare a lifted derivative, with the name, documentation and arguments of its role."""
@@ -331,7 +309,8 @@ def _attach(
     written.__name__, written.__doc__ = name, documentation
     keywords = ("wrt", "along") if is_product else ("wrt",)
     signature = _with_keywords(record, ("tangent",) if is_product else (), keywords)
-    formula = _formula(evaluate, record, name, documentation, signature)
+    weighted_role = _weighted(evaluate, _weights(record))
+    formula = _formula(weighted_role, record, name, documentation, signature)
     call = rows_call(formula, record, "element")
     call.__dict__["__wrapped__"] = written
     record.derivatives[role] = call
@@ -382,7 +361,7 @@ def _with_keywords(
 
 
 def _formula(
-    evaluate: Callable[[Mapping[str, Any]], Tensor],
+    evaluate: Evaluate,
     record: Operation,
     name: str,
     documentation: str | None,
