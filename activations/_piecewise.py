@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from math import copysign, inf, nan
 
 import torch
@@ -10,14 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.declare.operation import (
-    ANY_NUMBER,
-    NON_NEGATIVE_NUMBER,
-    POSITIVE_NUMBER,
-    THRESHOLD,
-    Facts,
-    Kink,
-)
+from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE
+from gradref.declare.facts import FROM_LEFT, Facts
 from gradref.formula.errorfree import (
     Exponential,
     exp,
@@ -42,11 +35,7 @@ def _sides(x: Tensor, left: float, right: float) -> Tensor:
     truth=lambda x: x if x[0] > 0 else 0 * x,
     facts=Facts(
         limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
-        codomain=(0.0, inf),
-        lipschitz=1.0,
-        kinks={0.0: Kink((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0))},
-        monotone=True,
-        convex=True,
+        kinks={0.0: FROM_LEFT},
     ),
 )
 def relu(x: Tensor, /) -> Tensor:
@@ -93,15 +82,9 @@ def relu_second_derivative(x: Tensor, /) -> Tensor:
             -inf: (copysign(inf, -negative_slope) if negative_slope else 0.0, negative_slope, 0.0),
             inf: (inf, 1.0, 0.0),
         },
-        codomain=lambda negative_slope: (-inf if negative_slope > 0 else 0.0, inf),
-        lipschitz=lambda negative_slope: max(1.0, abs(negative_slope)),
-        kinks=lambda negative_slope: {
-            0.0: Kink((0.0, negative_slope, 0.0), (0.0, 1.0, 0.0), (0.0, negative_slope, 0.0))
-        },
-        monotone=lambda negative_slope: negative_slope >= 0,
-        convex=lambda negative_slope: negative_slope <= 1,
+        kinks={0.0: FROM_LEFT},
     ),
-    domains={"negative_slope": ANY_NUMBER},
+    domains={"negative_slope": FINITE},
     cases=({}, {"negative_slope": 0.2}, {"negative_slope": 0.0}, {"negative_slope": -1.5}),
 )
 def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
@@ -149,13 +132,9 @@ def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> 
     truth=lambda x, alpha: x if x[0] > 0 else alpha * series.expm1(x),
     facts=Facts(
         limits=lambda alpha: {-inf: (-alpha, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
-        codomain=lambda alpha: (-alpha, inf),
-        lipschitz=lambda alpha: max(1.0, alpha),
-        kinks=lambda alpha: {0.0: Kink((0.0, alpha, alpha), (0.0, 1.0, 0.0), (0.0, alpha, 0.0))},
-        monotone=True,
-        convex=lambda alpha: alpha <= 1,
+        kinks={0.0: ("left", "left", "right")},
     ),
-    domains={"alpha": NON_NEGATIVE_NUMBER},
+    domains={"alpha": NON_NEGATIVE},
     cases=({}, {"alpha": 1.5}),
 )
 def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
@@ -201,15 +180,6 @@ def elu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     return torch.where(x >= 0, 0.0, times_exp(alpha, x.clamp(max=0)))
 
 
-def _softplus_kinks(beta: float, threshold: float) -> dict[float, Kink]:
-    """A threshold cuts off what softplus exceeds x by: f, f′ and f″ jump there."""
-    if threshold == inf:
-        return {}
-    at, e = threshold / beta, math.exp(-threshold)
-    left = (at + math.log1p(e) / beta, 1 / (1 + e), beta * e / (1 + e) ** 2)
-    return {at: Kink(left, (at, 1.0, 0.0), (*left[:2], 0.0))}
-
-
 @elementwise(
     torch=lambda x, beta, threshold: (
         F.softplus(x, beta) if threshold == inf else F.softplus(x, beta, threshold)
@@ -219,13 +189,11 @@ def _softplus_kinks(beta: float, threshold: float) -> dict[float, Kink]:
     ),
     facts=Facts(
         limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
-        codomain=(0.0, inf),
-        lipschitz=1.0,
-        kinks=_softplus_kinks,
-        monotone=lambda beta, threshold: threshold == inf,
-        convex=lambda beta, threshold: threshold == inf,
+        kinks=lambda beta, threshold: (
+            {} if threshold == inf else {threshold / beta: ("left", "left", "right")}
+        ),
     ),
-    domains={"beta": POSITIVE_NUMBER, "threshold": THRESHOLD},
+    domains={"beta": POSITIVE, "threshold": OR_INFINITE},
     cases=({}, {"beta": 2.5}, {"threshold": 20.0}, {"beta": 4.0, "threshold": 5.0}),
     differs={"threshold": "torch's 20 makes the float64 value jump by 2.06e-9 there; inf does not"},
 )

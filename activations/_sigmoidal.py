@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.declare.operation import ANY_NUMBER, Facts, Kink
+from gradref.declare.domains import FINITE
+from gradref.declare.facts import Facts
 from gradref.formula import errorfree
 from gradref.formula.errorfree import Exponential, exp, log1p, near_0
 from gradref.truth import series
@@ -20,12 +21,9 @@ from gradref.truth import series
     truth=lambda x, values: x * 0 + (x[0] > 0),
     facts=Facts(
         limits={-inf: (0.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
-        codomain=(0.0, 1.0),
-        lipschitz=inf,
-        kinks=lambda values: {0.0: Kink((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (values, nan, nan))},
-        monotone=True,
+        kinks=lambda values: {0.0: (values, nan, nan)},
     ),
-    domains={"values": ANY_NUMBER},
+    domains={"values": FINITE},
     cases=({}, {"values": 0.0}, {"values": 1.0}),
     differs={"values": "torch takes a tensor and has no default; ½ is the mean of both sides"},
 )
@@ -72,10 +70,6 @@ def heaviside_second_derivative(x: Tensor, /, values: float = 0.5) -> Tensor:
     truth=series.logistic,
     facts=Facts(
         limits={-inf: (0.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
-        codomain=(0.0, 1.0),
-        lipschitz=0.25,
-        symmetry="odd",
-        monotone=True,
     ),
 )
 def sigmoid(x: Tensor, /) -> Tensor:
@@ -144,9 +138,6 @@ def sigmoid_derivative_from_output(y: Tensor, /) -> Tensor:
     truth=lambda x: -series.softplus(-x),
     facts=Facts(
         limits={-inf: (-inf, 1.0, 0.0), inf: (0.0, 0.0, 0.0)},
-        codomain=(-inf, 0.0),
-        lipschitz=1.0,
-        monotone=True,
     ),
 )
 def logsigmoid(x: Tensor, /) -> Tensor:
@@ -190,10 +181,6 @@ def logsigmoid_second_derivative(x: Tensor, /) -> Tensor:
     truth=series.tanh,
     facts=Facts(
         limits={-inf: (-1.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
-        codomain=(-1.0, 1.0),
-        lipschitz=1.0,
-        symmetry="odd",
-        monotone=True,
     ),
 )
 def tanh(x: Tensor, /) -> Tensor:

@@ -27,21 +27,22 @@ from activations import (
     softplus,
 )
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.declare.operation import (
-    CLASS_INDEX,
+from gradref.declare.domains import (
     CLASS_WEIGHT,
     DISTRIBUTION,
-    INDEX_NUMBER,
+    FROM_0_TO_1,
+    INT64,
     REAL,
     UNIT_INTERVAL,
-    UNIT_NUMBER,
     WEIGHT,
+    class_indices,
 )
+from gradref.formula.weighting import weighted
 from gradref.truth import series
-from losses._weighting import weighted
 
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
+CLASS_INDEX = class_indices(ignored="ignore_index")
 
 # --- negative log-likelihood ---------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ def _index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -
         "input": REAL,
         "target": CLASS_INDEX,
         "weight": CLASS_WEIGHT,
-        "ignore_index": INDEX_NUMBER,
+        "ignore_index": INT64,
     },
     coupled="class",
     mass=lambda input, target, ignore_index, weight=None: _row_mass(
@@ -241,8 +242,8 @@ def _cross_entropy_truth(
         "input": REAL,
         "target": (CLASS_INDEX, DISTRIBUTION),
         "weight": CLASS_WEIGHT,
-        "ignore_index": INDEX_NUMBER,
-        "label_smoothing": UNIT_NUMBER,
+        "ignore_index": INT64,
+        "label_smoothing": FROM_0_TO_1,
     },
     coupled="class",
     precision="absolute",

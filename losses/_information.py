@@ -16,14 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.declare.operation import DISTRIBUTION, LOG_PROBABILITY, LOGARITHM_BASE, Domain, Number
+from gradref.declare.domains import (
+    DISTRIBUTION,
+    LOG_PROBABILITY,
+    LOGARITHM_BASE,
+    Domain,
+    Interval,
+)
 from gradref.formula.errorfree import times_exp
 from gradref.truth import series
 
 Reduction = Literal["none", "batchmean", "sum", "mean"]
 Argument = Literal["input", "target"]
 Distribution = Literal["p", "q"]
-_PAIR: dict[str, Domain | Number] = {"p": DISTRIBUTION, "q": DISTRIBUTION, "base": LOGARITHM_BASE}
+_PAIR: dict[str, Domain | Interval] = {"p": DISTRIBUTION, "q": DISTRIBUTION, "base": LOGARITHM_BASE}
 _BASES: tuple[dict[str, float], ...] = ({}, {"base": 2.0})
 
 

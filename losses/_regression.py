@@ -1,12 +1,14 @@
 """Losses of a residual.
 
-The body of a loss is the unreduced loss of every element or row, that of a gradient its derivative;
-``reduction`` and ``grad_output`` are applied to it by the decorators (gradref.declare.calls).
+A loss of one residual is its profile φ, written as the unreduced and unweighted loss of x and t,
+with φ′ and φ″ below it: of the residual r = x − t, and of what rounding r has lost where φ″ jumps.
+The decorators lift them to both arguments and apply ``weight``, ``reduction`` and ``grad_output``
+(gradref.declare.profiles).
 """
 
 from __future__ import annotations
 
-from math import nan
+from math import inf, nan
 from typing import Any, Literal
 
 import numpy as np
@@ -14,25 +16,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref.declare import gradient, hessian_diagonal, hvp, loss
-from gradref.declare.operation import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, REAL, WEIGHT
-from gradref.formula.errorfree import two_sum
-from gradref.truth import series
-from losses._weighting import weighted
+from gradref.declare import (
+    gradient,
+    hessian_diagonal,
+    hvp,
+    loss,
+    profile_derivative,
+    profile_hvp,
+    profile_second_derivative,
+    residual_loss,
+)
+from gradref.declare.domains import NON_NEGATIVE, POSITIVE, REAL, WEIGHT
+from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
-_PAIR = {"input": REAL, "target": REAL}
 
 # --- squared error -------------------------------------------------------------------------------
 
 
-@loss(
+@residual_loss(
     torch=F.mse_loss,
-    truth=lambda input, target, weight: (
-        (input - target) * (input - target) * (1 if weight is None else weight)
-    ),
-    domains={**_PAIR, "weight": WEIGHT},
+    truth=lambda r: r * r,
+    facts=Facts(limits={-inf: (inf, -inf, 2.0), inf: (inf, inf, 2.0)}),
+    domains={"weight": WEIGHT},
     mass=lambda weight: weight,
     truth_mass=lambda input, weight, **_: input * 0 + 1 if weight is None else weight,
     cases=({}, {"weight": WEIGHT}),
@@ -44,9 +51,9 @@ def mse_loss(
 
     .. math:: \ell_i = w_i\,(x_i - t_i)^2, \qquad L = \frac{\sum_i \ell_i}{\sum_i w_i}
 
-    ``reduction="sum"`` is Σ ℓᵢ, the residual sum of squares, and ``"none"`` is ℓ itself. Domain ℝ,
-    codomain [0, ∞), smooth. ``input`` and ``target`` have one shape: nothing is broadcast but
-    ``weight`` (numbers ≥ 0). float64, float32, float16, bfloat16.
+    ``reduction="sum"`` is Σ ℓᵢ, the residual sum of squares. Domain ℝ, codomain [0, ∞), smooth.
+    ``input`` and ``target`` have one shape: nothing is broadcast but ``weight`` (numbers ≥ 0).
+    float64, float32, float16, bfloat16.
 
     Raises ValueError for two shapes, a negative weight or an unknown reduction.
     Source: ``torch.nn.functional.mse_loss``.
@@ -54,72 +61,28 @@ def mse_loss(
     >>> mse_loss(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor(2.5000)
     """
-    return weighted((input - target).square(), weight)
+    return (input - target).square()
 
 
-@gradient(mse_loss)
-def mse_loss_gradient(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial \ell / \partial x = 2w\,(x - t) = -\partial \ell / \partial t`.
-
-    >>> mse_loss_gradient(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.0]))
-    tensor([1., 2.])
-    """
-    sign = 1 if wrt == "input" else -1
-    return weighted(2 * sign * (input - target), weight)
+@profile_derivative(mse_loss)
+def mse_loss_gradient(r: Tensor) -> Tensor:
+    r""":math:`\varphi'(r) = 2r`."""
+    return 2 * r
 
 
-@hvp(mse_loss)
-def mse_loss_hvp(
-    input: Tensor,
-    target: Tensor,
-    tangent: Tensor,
-    reduction: Reduction = "mean",
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    along: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\pm 2w\,v`: the derivative of the gradient for ``wrt`` as ``along`` moves along v.
-
-    >>> x = torch.tensor([2.0, 3.0])
-    >>> mse_loss_hvp(x, torch.zeros(2), torch.tensor([1.0, 0.0]))
-    tensor([1., 0.])
-    """
-    sign = 1 if wrt == along else -1
-    return weighted(2 * sign * tangent, weight)
+@profile_second_derivative(mse_loss)
+def mse_loss_hessian_diagonal(r: Tensor) -> Tensor:
+    r""":math:`\varphi''(r) = 2`."""
+    return torch.where(r.isnan(), r, 2.0)
 
 
-@hessian_diagonal(mse_loss)
-def mse_loss_hessian_diagonal(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial^2 \ell / \partial x^2 = \partial^2 \ell / \partial t^2 = 2w`.
-
-    >>> mse_loss_hessian_diagonal(torch.tensor([2.0, 3.0]), torch.zeros(2), reduction="sum")
-    tensor([2., 2.])
-    """
-    return weighted(torch.full_like(input, 2.0), weight)
+mse_loss_hvp = profile_hvp(mse_loss)
 
 
-@loss(
+@residual_loss(
     torch=lambda input, target, reduction: F.mse_loss(input, target, reduction=reduction) / 2,
-    truth=lambda input, target: (input - target) * (input - target) / 2,
-    domains=_PAIR,
+    truth=lambda r: r * r / 2,
+    facts=Facts(limits={-inf: (inf, -inf, 1.0), inf: (inf, inf, 1.0)}),
 )
 def sum_of_squares(input: Tensor, target: Tensor, reduction: Reduction = "sum") -> Tensor:
     r"""Sum-of-squares error with the ½ that makes the residual its gradient.
@@ -136,79 +99,49 @@ def sum_of_squares(input: Tensor, target: Tensor, reduction: Reduction = "sum") 
     >>> sum_of_squares(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor(2.5000)
     """
-    return (input - target).square() / 2
+    return (input - target) * ((input - target) / 2)
 
 
-@gradient(sum_of_squares)
-def sum_of_squares_gradient(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "sum",
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial E / \partial x = x - t = -\partial E / \partial t`.
+@profile_derivative(sum_of_squares)
+def sum_of_squares_gradient(r: Tensor) -> Tensor:
+    r""":math:`\varphi'(r) = r`.
 
     >>> sum_of_squares_gradient(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor([1., 2.])
     """
-    return input - target if wrt == "input" else target - input
+    return r
 
 
-@hvp(sum_of_squares)
-def sum_of_squares_hvp(
-    input: Tensor,
-    target: Tensor,
-    tangent: Tensor,
-    reduction: Reduction = "sum",
-    *,
-    wrt: Argument = "input",
-    along: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\pm v`: the Hessian is the identity.
-
-    >>> sum_of_squares_hvp(torch.zeros(2), torch.zeros(2), torch.tensor([1.0, 0.0]))
-    tensor([1., 0.])
-    """
-    return tangent if wrt == along else -tangent
+@profile_second_derivative(sum_of_squares)
+def sum_of_squares_hessian_diagonal(r: Tensor) -> Tensor:
+    r""":math:`\varphi''(r) = 1`."""
+    return torch.where(r.isnan(), r, 1.0)
 
 
-@hessian_diagonal(sum_of_squares)
-def sum_of_squares_hessian_diagonal(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "sum",
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`1` everywhere.
-
-    >>> sum_of_squares_hessian_diagonal(torch.zeros(2), torch.zeros(2))
-    tensor([1., 1.])
-    """
-    return torch.ones_like(input)
-
+sum_of_squares_hvp = profile_hvp(sum_of_squares)
 
 # --- squared error near the target, absolute error beyond ----------------------------------------
 
 
-def _huber_truth(input: Any, target: Any, delta: Any, weight: Any) -> Any:
-    def of(residual: Any) -> Any:
-        distance = residual if residual[0] > 0 else -residual
-        if distance[0] < delta:
-            return residual * residual / 2
-        return delta * (distance - delta / 2)
-
-    return series.each(of, input - target) * (1 if weight is None else weight)
+def _huber_truth(r: Any, delta: Any) -> Any:
+    return r * r / 2 if abs(r[0]) < delta else delta * (r * r[0].sgn() - delta / 2)
 
 
-@loss(
+def _within(r: Tensor, error: Tensor, width: float) -> Tensor:
+    """Return 1 where abs(r + error) < width, else 0; NaN for NaN."""
+    distance = r.abs()
+    excess = torch.where(distance == width, error * r.sign(), distance - width)
+    return (excess < 0).to(excess.dtype).masked_fill(excess.isnan(), nan)
+
+
+@residual_loss(
     torch=F.huber_loss,
     truth=_huber_truth,
-    domains={**_PAIR, "delta": POSITIVE_NUMBER, "weight": WEIGHT},
+    facts=Facts(
+        limits=lambda delta: {-inf: (inf, -delta, 0.0), inf: (inf, delta, 0.0)},
+        kinks=lambda delta: {-delta: FROM_LEFT, delta: FROM_RIGHT},
+    ),
+    domains={"delta": POSITIVE, "weight": WEIGHT},
     cases=({}, {"delta": 0.7}, {"delta": 2.5, "weight": WEIGHT}),
 )
 def huber_loss(
@@ -220,108 +153,42 @@ def huber_loss(
 ) -> Tensor:
     r"""Squared error up to a residual of δ, absolute error beyond; by default its mean.
 
-    .. math:: \ell = w\,\tfrac{1}{2} (x - t)^2 \text{ for } |x - t| < \delta, \quad
-              w\,\delta\,\bigl(|x - t| - \tfrac{1}{2} \delta\bigr) \text{ otherwise}
+    .. math:: \ell = w\,h\,\bigl(|x - t| - \tfrac{1}{2} h\bigr), \qquad h = \min(|x - t|, \delta)
 
-    Both are :math:`w\,h\,(|x - t| - h/2)` with :math:`h = \min(|x - t|, \delta)`. The mean divides
-    by the number of elements, also under ``weight`` (``mse_loss``: by the sum of the weights), as
-    in torch. Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second
-    derivative jumps from w to 0 at :math:`|x - t| = \delta`. ``input`` and ``target`` have one
-    shape: nothing is broadcast but ``weight`` (numbers ≥ 0). NaN gives NaN. float64, float32,
-    float16, bfloat16.
-
-    Raises ValueError for two shapes, a ``delta`` that is not positive and finite, a negative weight
-    or an unknown reduction.
-    Source: ``torch.nn.functional.huber_loss``; Huber (1964).
+    The mean divides by the number of elements, also under ``weight`` (numbers ≥ 0). Domain ℝ,
+    codomain [0, ∞), convex. One shape but for ``weight``; float64, float32, float16, bfloat16.
+    Raises ValueError for two shapes, δ ≤ 0 or a negative weight. Source: Huber (1964).
 
     >>> huber_loss(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="none")
     tensor([0.1250, 1.5000])
     """
-    distance = (input - target).abs()
-    reach = distance.clamp(max=delta)
-    return weighted(reach * (distance - reach / 2), weight)
+    reach = (input - target).clamp(-delta, delta)
+    return reach * (input - target - reach / 2)
 
 
-@gradient(huber_loss)
-def huber_loss_gradient(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    delta: float = 1.0,
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial \ell / \partial x = w \max(-\delta, \min(x - t, \delta))
-    = -\partial \ell / \partial t`.
-
-    >>> huber_loss_gradient(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="sum")
-    tensor([0.5000, 1.0000])
-    """
-    sign = 1 if wrt == "input" else -1
-    return weighted(sign * (input - target).clamp(-delta, delta), weight)
+@profile_derivative(huber_loss)
+def huber_loss_gradient(r: Tensor, delta: float) -> Tensor:
+    r""":math:`\varphi'(r) = \max(-\delta, \min(r, \delta))`."""
+    return r.clamp(-delta, delta)
 
 
-@hvp(huber_loss)
-def huber_loss_hvp(
-    input: Tensor,
-    target: Tensor,
-    tangent: Tensor,
-    reduction: Reduction = "mean",
-    delta: float = 1.0,
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    along: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\pm w\,v` for :math:`|x - t| < \delta`, else 0: also at the corner, as in torch.
-
-    >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
-    >>> huber_loss_hvp(x, torch.zeros(2), v, reduction="sum")
-    tensor([1., 0.])
-    """
-    sign = 1 if wrt == along else -1
-    return weighted(sign * _is_within(input, target, delta) * tangent, weight)
+@profile_second_derivative(huber_loss)
+def huber_loss_hessian_diagonal(r: Tensor, error: Tensor, delta: float) -> Tensor:
+    r""":math:`\varphi''(r) = 1` for :math:`|r| < \delta`, else 0, also at the corner."""
+    return _within(r, error, delta)
 
 
-@hessian_diagonal(huber_loss)
-def huber_loss_hessian_diagonal(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    delta: float = 1.0,
-    weight: Tensor | None = None,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`w` for :math:`|x - t| < \delta`, else 0: also at the corner, as in torch.
-
-    >>> x = torch.tensor([0.5, 1.0, 3.0])
-    >>> huber_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum")
-    tensor([1., 0., 0.])
-    """
-    return weighted(_is_within(input, target, delta), weight)
+huber_loss_hvp = profile_hvp(huber_loss)
 
 
-def _smooth_l1_truth(input: Any, target: Any, beta: Any) -> Any:
-    def of(residual: Any) -> Any:
-        if residual[0] == 0 and beta == 0:
-            return 0 * residual  # the corner of an absolute value
-        distance = residual if residual[0] > 0 else -residual
-        if distance[0] < beta:
-            return residual * residual / (2 * beta)
-        return distance - beta / 2
-
-    return series.each(of, input - target)
-
-
-@loss(
+@residual_loss(
     torch=F.smooth_l1_loss,
-    truth=_smooth_l1_truth,
-    domains={**_PAIR, "beta": NON_NEGATIVE_NUMBER},
+    truth=lambda r, beta: _huber_truth(r, beta) / beta if beta > 0 else r * r[0].sgn(),
+    facts=Facts(
+        limits={-inf: (inf, -1.0, 0.0), inf: (inf, 1.0, 0.0)},
+        kinks=lambda beta: {-beta: FROM_LEFT, beta: FROM_RIGHT} if beta else {0.0: (0.0, 0.0, 0.0)},
+    ),
+    domains={"beta": NON_NEGATIVE},
     cases=({}, {"beta": 0.7}, {"beta": 2.5}, {"beta": 0.0}),
 )
 def smooth_l1_loss(
@@ -332,102 +199,33 @@ def smooth_l1_loss(
     .. math:: \ell = \frac{(x - t)^2}{2 \beta} \text{ for } |x - t| < \beta, \quad
               |x - t| - \tfrac{1}{2} \beta \text{ otherwise}
 
-    It is ``huber_loss`` with δ = β, divided by β; for β = 0 it is the absolute error (L1 loss).
-    Domain ℝ, codomain [0, ∞), convex; ℓ and its gradient are continuous, the second derivative
-    jumps from 1/β to 0 at :math:`|x - t| = \beta`; for β = 0 there is a corner at x = t. ``input``
-    and ``target`` have one shape: nothing is broadcast. NaN gives NaN. float64, float32, float16,
-    bfloat16.
-
-    Raises ValueError for two shapes, a ``beta`` that is negative or not finite, or an unknown
-    reduction.
-    Source: ``torch.nn.functional.smooth_l1_loss``; Girshick (2015).
+    It is ``huber_loss`` with δ = β, divided by β; for β = 0 the absolute error (L1 loss). Domain ℝ,
+    codomain [0, ∞), convex. NaN gives NaN. One shape; float64, float32, float16, bfloat16. Raises
+    ValueError for two shapes, a negative ``beta``. Source: ``torch.nn.functional.smooth_l1_loss``.
 
     >>> smooth_l1_loss(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), reduction="none")
     tensor([0.1250, 1.5000])
     """
     distance = (input - target).abs()
-    if beta == 0:
-        return distance
     reach = distance.clamp(max=beta)
-    return reach / beta * (distance - reach / 2)
+    return distance if beta == 0 else reach / beta * (distance - reach / 2)
 
 
-@gradient(smooth_l1_loss)
-def smooth_l1_loss_gradient(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    beta: float = 1.0,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial \ell / \partial x = \max(-1, \min((x - t) / \beta, 1))
-    = -\partial \ell / \partial t`.
-
-    For β = 0 it is the sign of x − t: at the corner, with subdifferential [−1, 1], 0 as in torch.
-
-    >>> smooth_l1_loss_gradient(torch.tensor([1.5, 3.0]), torch.tensor([1.0, 1.0]), "sum")
-    tensor([0.5000, 1.0000])
-    """
-    residual = input - target if wrt == "input" else target - input
+@profile_derivative(smooth_l1_loss)
+def smooth_l1_loss_gradient(r: Tensor, beta: float) -> Tensor:
+    r""":math:`\varphi'(r) = \max(-1, \min(r / \beta, 1))`, for β = 0 the sign of r, 0 at 0."""
     if beta == 0:
-        return residual.sign().masked_fill(residual.isnan(), nan)
-    return (residual / beta).clamp(-1, 1)
+        return r.sign().masked_fill(r.isnan(), nan)
+    return (r / beta).clamp(-1, 1)
 
 
-@hvp(smooth_l1_loss)
-def smooth_l1_loss_hvp(
-    input: Tensor,
-    target: Tensor,
-    tangent: Tensor,
-    reduction: Reduction = "mean",
-    beta: float = 1.0,
-    *,
-    wrt: Argument = "input",
-    along: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\pm v / \beta` for :math:`|x - t| < \beta`, else 0: also at the corner, as in torch.
-
-    >>> x, v = torch.tensor([0.5, 3.0]), torch.tensor([1.0, 1.0])
-    >>> smooth_l1_loss_hvp(x, torch.zeros(2), v, reduction="sum", beta=2.0)
-    tensor([0.5000, 0.0000])
-    """
-    sign = 1 if wrt == along else -1
-    return sign * _smooth_l1_curvature(input, target, beta) * tangent
+@profile_second_derivative(smooth_l1_loss)
+def smooth_l1_loss_hessian_diagonal(r: Tensor, error: Tensor, beta: float) -> Tensor:
+    r""":math:`\varphi''(r) = 1 / \beta` for :math:`|r| < \beta`, else 0, also at the corner."""
+    return _within(r, error, beta) / (beta or 1)
 
 
-@hessian_diagonal(smooth_l1_loss)
-def smooth_l1_loss_hessian_diagonal(
-    input: Tensor,
-    target: Tensor,
-    reduction: Reduction = "mean",
-    beta: float = 1.0,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`1 / \beta` for :math:`|x - t| < \beta`, else 0: also at the corner, as in torch.
-
-    >>> x = torch.tensor([0.5, 2.0, 3.0])
-    >>> smooth_l1_loss_hessian_diagonal(x, torch.zeros(3), reduction="sum", beta=2.0)
-    tensor([0.5000, 0.0000, 0.0000])
-    """
-    return _smooth_l1_curvature(input, target, beta)
-
-
-def _smooth_l1_curvature(input: Tensor, target: Tensor, beta: float) -> Tensor:
-    within = _is_within(input, target, beta)
-    return within if beta == 0 else within / beta
-
-
-def _is_within(input: Tensor, target: Tensor, threshold: float) -> Tensor:
-    """1 where |x − t| < threshold, before the difference is rounded, else 0; NaN for NaN."""
-    residual, error = two_sum(input, -target)
-    distance = residual.abs()
-    excess = torch.where(distance == threshold, error * residual.sign(), distance - threshold)
-    return (excess < 0).to(excess.dtype).masked_fill(excess.isnan(), nan)
+smooth_l1_loss_hvp = profile_hvp(smooth_l1_loss)
 
 
 # --- Euclidean norm ------------------------------------------------------------------------------
@@ -440,7 +238,7 @@ def _euclidean_truth(input: Any, target: Any) -> Any:
 @loss(
     torch=lambda input, target, dim: torch.linalg.vector_norm(input - target, dim=dim),
     truth=_euclidean_truth,
-    domains=_PAIR,
+    domains={"input": REAL, "target": REAL},
     coupled="dim",
 )
 def euclidean_norm(input: Tensor, target: Tensor, dim: int = -1) -> Tensor:

@@ -27,8 +27,8 @@ from torch.autograd.function import once_differentiable
 from activations import sigmoid, softplus
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
+from gradref.formula.weighting import weighted
 from losses._classification import Reduction
-from losses._weighting import weighted
 
 
 def cross_entropy(

@@ -266,6 +266,7 @@ def test_out_is_rejected(x: Any, out: Any, error: type[Exception], message: str)
 
 # --- errors --------------------------------------------------------------------------------------
 
+INF, NAN = math.inf, math.nan
 X = torch.zeros(3)
 LOGITS, INDEX = torch.zeros(2, 3), torch.tensor([0, 1])
 
@@ -334,6 +335,19 @@ LOGITS, INDEX = torch.zeros(2, 3), torch.tensor([0, 1])
             ValueError,
             "target: got a value of 2.0",
         ),
+        (lambda: losses.soft_margin_loss(X, X), ValueError, "target: .* 0.0, wants .* -1 or 1"),
+        (
+            lambda: losses.soft_margin_loss_gradient(X, X + 1, wrt="target"),
+            ValueError,
+            "wrt: got 'target', wants one of 'input'",
+        ),
+        (lambda: losses.hinge_embedding_loss(X, X + 1, INF), ValueError, "margin: got inf, wants"),
+        (
+            lambda: losses.poisson_nll_loss(X, X, log_input=False),
+            ValueError,
+            "input: got a value of 0.0, wants numbers > 0",
+        ),
+        (lambda: losses.poisson_nll_loss(X, X - 1), ValueError, "target: .* -1.0, wants counts >="),
         (lambda: losses.entropy(X + 2), ValueError, "p: got a value of 2.0"),
         (lambda: losses.entropy(X, base=1.0), ValueError, "base: got 1.0, wants a base > 1"),
         (lambda: losses.kl_div(X, X - 1), ValueError, "target: got a value of -1.0"),
@@ -413,9 +427,6 @@ def test_structured_and_foreign_byte_orders() -> None:
         activations.relu(foreign, out=foreign)
 
 
-INF, NAN = math.inf, math.nan
-
-
 @pytest.mark.parametrize(
     ("value", "want"),
     [
@@ -435,6 +446,13 @@ INF, NAN = math.inf, math.nan
         ),
         (lambda: torch.tensor(activations.leaky_relu(-INF, 0.0)), 0.0),
         (lambda: torch.tensor(activations.leaky_relu(-INF, -1.0)), INF),
+        (lambda: losses.soft_margin_loss(X - 100, X + 1), 100.0),
+        (lambda: losses.soft_margin_loss(X, X * NAN), NAN),
+        (lambda: losses.poisson_nll_loss(torch.tensor([-INF]), X[:1]), 0.0),
+        (lambda: losses.poisson_nll_loss(X, X + 2, full=True), 1 + math.log(2)),
+        (lambda: losses.poisson_nll_loss(X, X + 0.5, full=True), 1 + math.lgamma(1.5)),
+        (lambda: losses.hinge_embedding_loss_gradient(X[:1] + 1, X[:1] - 1), -1.0),
+        (lambda: losses.mse_loss_hessian_diagonal(X[:1] * NAN, X[:1]), NAN),
         (
             lambda: losses.cross_entropy(
                 torch.tensor([[NAN, 1.0], [0.0, 0.0]]), torch.tensor([-100, 1])

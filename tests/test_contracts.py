@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
+import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import activations
+import gradref.declare
 import losses
 from gradref.contenders.ours import Ours
 from gradref.contenders.witness import Torch
@@ -139,7 +143,7 @@ def test_a_function_of_ones_own() -> None:
     @elementwise(
         torch=lambda x: x * x,
         truth=lambda x: x * x,
-        facts=Facts(infinities, codomain=(0.0, torch.inf), lipschitz=torch.inf, convex=True),
+        facts=Facts(infinities),
     )
     def square(x: torch.Tensor, /) -> torch.Tensor:
         return x * x
@@ -165,6 +169,24 @@ def test_a_package_declares_only_what_is_its_own() -> None:
     names = {record.name for record in declared("losses")}
     assert "softplus" not in names  # which its modules import
     assert "softplus" in {record.name for record in declared("activations")}
+
+
+def test_the_vocabulary_names_no_parameter_of_an_operation() -> None:
+    known = {name for record in RECORDS for name in record.parameters}
+    shared = {"dim", "reduction", "weight", "values"}  # words of the vocabulary, a kind of array
+    for path in Path(gradref.declare.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            words = {getattr(node, field, None) for field in ("id", "arg", "attr", "value")}
+            assert not {w for w in words if isinstance(w, str)} & (known - shared), path.name
+
+
+def test_annotations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = dataclasses.replace(operations("huber_loss")[0])
+    reads = []
+    monkeypatch.setattr(typing, "get_type_hints", lambda f: reads.append(f) or {})
+    for _ in range(3):
+        assert record.reductions == ()
+    assert len(reads) == 1
 
 
 def test_the_readme_and_the_docstrings_have_no_todo() -> None:

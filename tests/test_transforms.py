@@ -45,6 +45,10 @@ def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...],
         domain = case.get(name) or (domains[0] if domains else None)
         if domain is not None and domain.integer:
             chosen.append(torch.tensor([0, 4, 2, 3]))
+        elif domain is not None and domain.values:
+            chosen.append(torch.tensor(domain.values, dtype=F64)[(normal() > 0).long()])
+        elif domain is not None and domain.low == 0.0 and domain.high == torch.inf:
+            chosen.append(normal().abs().requires_grad_())
         elif domain is not None and domain.draw in ("unit", "distribution"):
             chosen.append(probabilities().requires_grad_())
         else:

@@ -17,7 +17,13 @@ from torch import Tensor
 from activations import gelu, gelu_derivative, silu, softplus_derivative
 from gradref.declare import derivative, elementwise
 from gradref.declare.operation import Facts
-from losses import cross_entropy, mse_loss_gradient
+from losses import (
+    cross_entropy,
+    huber_loss_gradient,
+    huber_loss_hessian_diagonal,
+    huber_loss_hvp,
+    mse_loss_gradient,
+)
 
 
 def use(t: Tensor, a: np.ndarray[Any, Any]) -> None:
@@ -28,6 +34,19 @@ def use(t: Tensor, a: np.ndarray[Any, Any]) -> None:
     reveal_type(cross_entropy(t, t, label_smoothing=0.1))  # Tensor
     reveal_type(cross_entropy(input=t, target=t))  # Tensor
     reveal_type(mse_loss_gradient(a, a, wrt="target"))  # ndarray
+    reveal_type(huber_loss_gradient(t, t, "sum", 0.5))  # Tensor
+    reveal_type(huber_loss_gradient(t, t, delta=0.5, wrt="target"))  # Tensor
+    reveal_type(huber_loss_gradient(t, t, grad_output=t))  # Tensor
+    reveal_type(huber_loss_gradient(1.0, 2.0, wrt="target"))  # float
+    reveal_type(huber_loss_hvp(t, t, t, wrt="target", along="input"))  # Tensor
+    reveal_type(huber_loss_hvp(a, a, a))  # ndarray
+    huber_loss_gradient(t, t, wrt="inputs")  # error
+    huber_loss_gradient(a, a, wrt="weight")  # error
+    huber_loss_gradient(t, t, delta="1")  # error
+    huber_loss_gradient(t, wrt="input")  # error
+    huber_loss_hessian_diagonal(t, t, wrt=1)  # error
+    huber_loss_hvp(t, t, t, along="weight")  # error
+    huber_loss_hvp(t, t)  # error
     gelu(t, approximate="erf")  # error
     gelu_derivative(t, aproximate="tanh")  # error
     softplus_derivative(t, beta="1")  # error
@@ -36,7 +55,7 @@ def use(t: Tensor, a: np.ndarray[Any, Any]) -> None:
     cross_entropy(t, t, reduction="avg")  # error
 
 
-@elementwise(torch=None, truth=lambda x, beta: x, facts=Facts({}, (0, 1), 1.0))
+@elementwise(torch=None, truth=lambda x, beta: x, facts=Facts({}))
 def mine(x: Tensor, /, beta: float = 1.0) -> Tensor:
     return x
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradref.arrays import describe, reject
 from gradref.declare.calls import rows_call
-from gradref.declare.operation import Operation, operation
+from gradref.declare.operation import Operation, formula_of, operation
 
 AnyFunction = Callable[..., Any]
 
@@ -147,7 +147,7 @@ def _declared(record: Operation, role: str, function: AnyFunction | None = None)
 @functools.cache
 def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunction:
     """A derivative of an elementwise function times vectors, evaluated wide as one formula."""
-    slope = inspect.unwrap(record.derivatives[role])
+    slope = formula_of(record.derivatives[role])
 
     def formula(x: Tensor, **rest: Any) -> Tensor:
         result: Tensor = functools.reduce(torch.mul, (rest.pop(name) for name in vectors))
@@ -160,7 +160,7 @@ def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunct
 @functools.cache
 def _directional(record: Operation) -> AnyFunction:
     """The derivative of a loss along ``tangent`` in the argument ``along``, reduced as the loss."""
-    slope = inspect.unwrap(record.derivatives["gradient"])
+    slope = formula_of(record.derivatives["gradient"])
     along = record.differentiable[0]
 
     def formula(tangent: Tensor, along: str = along, **rest: Any) -> Tensor:

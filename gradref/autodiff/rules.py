@@ -197,7 +197,7 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
         apply
     )
 
-    constants = set(record.parameters)
+    constants = set(record.signature.parameters) - set(record.differentiable)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Tensor:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
-from inspect import unwrap
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from gradref.arrays import BLOCK, narrowed, widen
 from gradref.bench.peers import peers
-from gradref.declare.operation import Draw, Operation
+from gradref.declare.operation import Draw, Operation, formula_of
 from gradref.fusion import compiler
 from gradref.fusion.fused import Fused, fuse
 
@@ -68,6 +67,10 @@ class Subject:
         real = torch.randn(self.shape, generator=generator) * 3
         if draw == "unit":
             real = real.sigmoid()
+        if draw == "label":
+            real = torch.where(real < 0, -1.0, 1.0)
+        if draw in ("positive", "count"):
+            real = real.abs()
         if draw == "distribution":
             real = real.softmax(-1)
         if draw == "log_probability":
@@ -130,9 +133,9 @@ class Subject:
     @cached_property
     def _formulas(self) -> Callable[[], None]:
         """The bound of the plain calls: one float64 block after the other, without a check."""
-        derivative = unwrap(self.record.derivatives[self.kernel.results[1]])
+        derivative = formula_of(self.record.derivatives[self.kernel.results[1]])
         *for_value, last = self.buffers
-        value = self._in_blocks(unwrap(self.record.function), {}, *for_value)
+        value = self._in_blocks(formula_of(self.record.function), {}, *for_value)
         slope = self._in_blocks(partial(derivative, **self._more), self.vector, last)
 
         def run() -> None:

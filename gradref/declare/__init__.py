@@ -18,9 +18,20 @@ from gradref.declare.decorators import (
     second_derivative,
     vjp,
 )
+from gradref.declare.profiles import (
+    Gradient,
+    HessianProduct,
+    margin_loss,
+    profile_derivative,
+    profile_hvp,
+    profile_second_derivative,
+    residual_loss,
+)
 
 __all__ = [
     "Elementwise",
+    "Gradient",
+    "HessianProduct",
     "Rows",
     "derivative",
     "derivative_from_output",
@@ -33,6 +44,11 @@ __all__ = [
     "jacobian_from_output",
     "jvp",
     "loss",
+    "margin_loss",
+    "profile_derivative",
+    "profile_hvp",
+    "profile_second_derivative",
+    "residual_loss",
     "rowwise",
     "second_derivative",
     "vjp",

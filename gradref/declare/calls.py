@@ -19,11 +19,12 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # there is no publi
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
-from gradref.declare.operation import REAL, Domain, Number, Operation, choices
+from gradref.declare.domains import REAL, Domain, Interval
+from gradref.declare.operation import Operation, choices
 
 
 def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Callable[..., Any]:
-    """The public form of an elementwise formula."""
+    """Return the public form of an elementwise formula."""
     signature, literals = inspect.signature(formula), choices(formula)
 
     @functools.wraps(formula)
@@ -49,14 +50,13 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
             )
         return restore(result) if out is None else out
 
-    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
-    return call
+    return _marked(call, formula, record)
 
 
 def rows_call(
     formula: Callable[..., Tensor], record: Operation, extent: Extent
 ) -> Callable[..., Any]:
-    """The public form of a row-wise formula, of an unreduced loss, or of a derivative."""
+    """Return the public form of a row-wise formula, of an unreduced loss, or of a derivative."""
     signature, literals = inspect.signature(formula), choices(formula)
     required = {n for n, p in signature.parameters.items() if p.default is p.empty}
     is_derivative_of_loss = record.kind == "loss" and extent != "row"
@@ -82,14 +82,21 @@ def rows_call(
             )
         return entered.restore(result) if out is None else out
 
-    call.operation = record  # type: ignore[attr-defined]  # the record every tool starts from
+    return _marked(call, formula, record)
+
+
+def _marked(
+    call: Callable[..., Any], formula: Callable[..., Tensor], record: Operation
+) -> Callable[..., Any]:
+    """Put on a call the record every tool starts from, and the formula that it evaluates."""
+    call.__dict__.update(operation=record, formula=formula)
     return call
 
 
 def bind(
     signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Every argument by name, defaults filled in."""
+    """Return every argument by name, defaults filled in."""
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
@@ -98,7 +105,7 @@ def bind(
 def check_parameters(
     record: Operation, literals: Mapping[str, tuple[Any, ...]], given: Mapping[str, Any]
 ) -> None:
-    """Reject a parameter outside its ``Literal`` or its numeric domain."""
+    """Reject a parameter outside of its ``Literal`` or its interval."""
     for name, allowed in literals.items():
         value = given[name]
         if not isinstance(value, str) or value not in allowed:
@@ -108,11 +115,11 @@ def check_parameters(
         if isinstance(default, bool) and not isinstance(given[name], bool):
             reject(name, describe(given[name]), "True or False", TypeError)
     for name, domain in record.domains.items():
-        if isinstance(domain, Number) and name in given:
+        if isinstance(domain, Interval) and name in given:
             _check_number(name, given[name], domain)
 
 
-def _check_number(name: str, value: Any, domain: Number) -> None:
+def _check_number(name: str, value: Any, domain: Interval) -> None:
     kinds = int if domain.integer else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
         reject(name, describe(value), domain.wants, TypeError)
@@ -136,7 +143,7 @@ class _Entered:
 
     @classmethod
     def enter(cls, record: Operation, given: dict[str, Any], required: set[str]) -> _Entered:
-        """Bring every array in, check it against the first, and put ``dim`` last."""
+        """Check every array against the first, and put the coupled dimension last."""
         domains = _array_domains(record, given, required)
         first = next(iter(domains))
         like = given[first]
@@ -176,7 +183,7 @@ class _Entered:
         return str(self.parameters.get("reduction", "none"))
 
     def dtype(self) -> torch.dtype:
-        """The dtype of a gradient is its argument's; of a value, the arguments' common one."""
+        """Return the dtype of a result: of a gradient its argument's, of a value the common one."""
         names = [self.parameters["wrt"]] if "wrt" in self.parameters else list(self.inputs)
         arguments = [name for name in names if name in (*self.record.arguments, "y")]
         dtypes = [self.inputs[name][0].dtype for name in arguments]
@@ -185,7 +192,7 @@ class _Entered:
     def reduce(
         self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
     ) -> Tensor:
-        """Sum or mean of the unreduced loss, rounded once."""
+        """Return the sum or the mean of the unreduced loss, rounded once."""
         wide = arrays.total(unreduced, self.layout, self.inputs) / self._denominator()
         result = arrays.narrowed(wide, dtype)
         return result if out is None else out.copy_(result)
@@ -193,7 +200,7 @@ class _Entered:
     def pull_back(
         self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
     ) -> Tensor:
-        """The derivative of the unreduced loss, times what the reduction passes back."""
+        """Return the derivative of the unreduced loss, times what the reduction passes back."""
         denominator = self._denominator()
         inputs = dict(self.inputs)
         ones = denominator.new_ones(())
@@ -208,7 +215,7 @@ class _Entered:
         return arrays.compute(scaled, self.layout, inputs, "element", dtype, out)
 
     def _denominator(self) -> Tensor:
-        """What ``reduction`` divides by, as a float64 tensor on the device: no host round trip.
+        """Return what ``reduction`` divides by, as a tensor on the device: no host round trip.
 
         A mean over nothing has the gradient 0: :meth:`pull_back` then divides by infinity.
         """
@@ -233,7 +240,7 @@ class _Entered:
 def _array_domains(
     record: Operation, given: Mapping[str, Any], required: set[str]
 ) -> dict[str, tuple[Domain, ...]]:
-    """The domains of the arrays among the arguments, in the order of the signature."""
+    """Return the domains of the arrays among the arguments, in the order of the signature."""
     backward: Extent = "element"
     if record.kind == "loss":
         backward = "row" if given.get("reduction", "none") == "none" else "whole"
@@ -252,7 +259,7 @@ def _array_domains(
 
 
 def _library(value: Any) -> type:
-    """What has to agree among the arrays of one call."""
+    """Return the kind of an array: all arrays of a call are of one kind."""
     kinds: tuple[tuple[type, ...], ...] = ((Tensor,), (np.ndarray, np.generic), (bool, int, float))
     return next((kind[0] for kind in kinds if isinstance(value, kind)), type(value))
 
@@ -287,13 +294,13 @@ def _checked(
     given: Mapping[str, Any],
     common: torch.dtype | None,
 ) -> tuple[Tensor, Extent]:
-    """``tensor`` and its extent, after its dtype, shape and values have been checked."""
+    """Return ``tensor`` and its extent; reject a dtype, a shape or a value that does not fit."""
     integer = not tensor.is_floating_point()
     domain = next((d for d in domains if d.integer is integer), domains[0])
     if domain.integer and not integer:
         reject(name, describe(given[name]), f"{domain.wants}, which are integers", TypeError)
     if domain.integer:
-        tensor = tensor.to(torch.int64)  # in which an ignore_index and the classes are compared
+        tensor = tensor.to(torch.int64)  # in which classes and the one to ignore are compared
     elif integer:
         tensor = tensor.to(common) if common else arrays.to_float(tensor, like=given[name])
     shape = layout.shape_of(domain.extent)
@@ -304,12 +311,12 @@ def _checked(
     if tuple(tensor.shape) != shape:
         reject(name, f"shape {tuple(tensor.shape)}", f"shape {shape}: nothing is broadcast")
     if not _has_no_values(tensor):
-        _check_values(name, tensor, domain, layout.classes, given.get("ignore_index"))
+        _check_values(name, tensor, domain, layout.classes, given.get(domain.ignored))
     return tensor, domain.extent
 
 
 def _has_no_values(tensor: Tensor) -> bool:
-    """Whether torch is tracing or mapping, when nothing can depend on what a tensor holds."""
+    """Return whether torch is tracing or mapping, when nobody can see what a tensor holds."""
     if torch.compiler.is_compiling() or tensor.is_meta:
         return True
     if type(tensor) not in (Tensor, torch.nn.Parameter):
@@ -325,7 +332,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 def _check_values(
     name: str, tensor: Tensor, domain: Domain, classes: int, ignored: int | None
 ) -> None:
-    if domain.low == -math.inf and domain.high == math.inf:
+    if domain.is_everything:
         return
     outside = domain.excludes(tensor)
     if domain.integer:

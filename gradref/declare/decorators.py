@@ -16,7 +16,9 @@ from torch import Tensor
 
 from gradref.arrays import Extent
 from gradref.declare.calls import elementwise_call, rows_call
-from gradref.declare.operation import REAL, Domains, Facts, Operation, Precision
+from gradref.declare.domains import REAL, Domains
+from gradref.declare.facts import Facts
+from gradref.declare.operation import Operation, Precision
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

@@ -85,6 +85,12 @@ def draw(
         return _real(shape, rng, largest)
     if domain.draw == "unit":
         return _unit(shape, rng)
+    if domain.draw == "label":
+        return rng.choice(np.asarray(domain.values), shape)
+    if domain.draw == "positive":
+        return np.exp2(rng.uniform(-20, 12, shape))
+    if domain.draw == "count":
+        return rng.choice([0.0, 2.0**-20, 0.5, 1.0, 2.0, 3.0, 40.0, 1000.0], shape)
     if domain.draw == "weight":
         plain = rng.choice([0.0, 2.0**-20, 1.0, 2.5], shape)
         return np.asarray(plain * rng.choice([1.0, 0.7], shape))

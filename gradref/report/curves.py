@@ -57,8 +57,11 @@ RANGES: Mapping[Draw, tuple[float, float]] = {
     "unit": (0.001, 0.999),
     "distribution": (0.001, 0.999),
     "log_probability": (-SPAN, 0.0),
+    "positive": (0.05, SPAN),
 }
-FIXED: Mapping[Draw, float] = {"real": 0.0, "unit": 0.7, "distribution": 0.7, "index": 0}
+FIXED: Mapping[Draw, float] = {
+    **{"real": 0.0, "unit": 0.7, "distribution": 0.7, "index": 0, "label": 1.0, "count": 2.0}
+}
 
 
 def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradref.declare.operation import Domain, Facts, Number, Operation
+from gradref.declare.operation import Domain, Facts, Interval, Operation
 
 
 def show_declaration(console: Console, record: Operation) -> None:
@@ -21,7 +21,7 @@ def show_declaration(console: Console, record: Operation) -> None:
     for function in record.derivatives.values():
         _print_formula(console, function.__name__, inspect.unwrap(function))
     for name, domain in record.domains.items():
-        wants = domain.wants if isinstance(domain, (Domain, Number)) else _wants(domain)
+        wants = domain.wants if isinstance(domain, (Domain, Interval)) else _wants(domain)
         console.print(f"{name}: {wants}", highlight=False)
     for name, reason in record.differs.items():
         console.print(f"differs from torch in {name}: {reason}", highlight=False)

@@ -1,0 +1,122 @@
+"""Negative log-likelihoods of an observed number under a distribution with given parameters.
+
+The body of a loss is the unreduced loss, that of a derivative its partial derivative by ``wrt``, or
+by ``wrt`` and ``along``. The decorators lift them and apply ``reduction`` and ``grad_output``
+(gradref.declare.profiles).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref.declare import loss, profile_derivative, profile_hvp, profile_second_derivative
+from gradref.declare.domains import COUNT, NON_NEGATIVE, POSITIVE_REAL, REAL
+from gradref.formula.weighting import weighted
+from gradref.truth import series
+
+Reduction = Literal["none", "mean", "sum"]
+
+# --- Poisson -------------------------------------------------------------------------------------
+
+
+def _poisson_truth(input: Any, target: Any, log_input: bool, full: bool, eps: Any) -> Any:
+    rate = np.exp(input) if log_input else input
+    log_rate = input if log_input else np.log(input + eps)
+    terms = [rate, -target * log_rate]
+    if full:
+        terms.append(series.each(lambda t: (t + 1).lgamma(), target))
+    return np.stack(terms, axis=-1)
+
+
+@loss(
+    torch=F.poisson_nll_loss,
+    truth=_poisson_truth,
+    domains={
+        "input": lambda log_input, **_: REAL if log_input else POSITIVE_REAL,
+        "target": COUNT,
+        "eps": NON_NEGATIVE,
+    },
+    cases=({}, {"full": True}, {"log_input": False}, {"log_input": False, "full": True}),
+)
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Negative log-likelihood of counts under Poisson distributions; by default its mean.
+
+    .. math:: \ell = \lambda - t \log \lambda\ [\,+ \log t!\,], \qquad \lambda = e^x
+
+    for rates λ and counts t. Without ``log_input`` x is λ itself, with log(x + eps) for its
+    logarithm. ``full`` adds log t! for every t; torch adds Stirling's approximation of it, for
+    t > 1. Domain x ∈ ℝ, or x > 0 without ``log_input``; t ≥ 0; smooth. One shape: nothing is
+    broadcast. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a target below 0, a rate that is not positive, or an unknown
+    reduction. Source: ``torch.nn.functional.poisson_nll_loss``.
+
+    >>> poisson_nll_loss(torch.tensor([0.0, 0.0]), torch.tensor([2.0, 3.0]), full=True)
+    tensor(2.2425)
+    """
+    rate = torch.exp(input) if log_input else input
+    log_rate = input if log_input else torch.log(input + eps)
+    result = rate - weighted(log_rate, target)
+    return result + _log_factorial(target) if full else result
+
+
+@profile_derivative(poisson_nll_loss)
+def poisson_nll_loss_gradient(
+    input: Tensor, target: Tensor, wrt: str, log_input: bool, full: bool, eps: float
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x = e^x - t`, and :math:`1 - t / (x + \epsilon)` for rates.
+
+    In t it is −log λ, and ψ(t + 1) − log λ with ``full``.
+
+    >>> poisson_nll_loss_gradient(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0]), True, False)
+    tensor([-0.5000, -0.1409])
+    """
+    if wrt == "input":
+        return torch.exp(input) - target if log_input else 1 - target / (input + eps)
+    slope = -input if log_input else -torch.log(input + eps)
+    return slope + torch.digamma(target + 1) if full else slope
+
+
+@profile_second_derivative(poisson_nll_loss)
+def poisson_nll_loss_hessian_diagonal(
+    input: Tensor, target: Tensor, wrt: str, along: str, log_input: bool, full: bool, eps: float
+) -> Tensor:
+    r""":math:`\partial^2 \ell / \partial x^2 = e^x`, or :math:`t / (x + \epsilon)^2` for rates.
+
+    In t it is 0, and ψ′(t + 1) with ``full``; mixed it is −1, or −1/(x + eps) for rates.
+
+    >>> poisson_nll_loss_hessian_diagonal(torch.zeros(2), torch.tensor([2.0, 3.0]), reduction="sum")
+    tensor([1., 1.])
+    """
+    if wrt != along:
+        return torch.full_like(input, -1.0) if log_input else -1 / (input + eps)
+    if wrt == "input":
+        return torch.exp(input) if log_input else target / (input + eps).square()
+    return torch.special.zeta(2, target + 1) if full else torch.zeros_like(target)
+
+
+poisson_nll_loss_hvp = profile_hvp(poisson_nll_loss)
+
+FEW = 2.0**-12
+"""Below it log t! is its power series, −γt + π²t²/12 − ζ(3)t³/3 + ζ(4)t⁴/4, to the last digit."""
+
+SERIES = (-0.5772156649015329, 0.8224670334241132, -0.40068563438653143, 0.27058080842778454)
+
+
+def _log_factorial(t: Tensor) -> Tensor:
+    """Return log t! = log Γ(t + 1)."""
+    first, second, third, fourth = SERIES
+    near_0 = t * (first + t * (second + t * (third + t * fourth)))
+    return torch.where(t < FEW, near_0, torch.lgamma(t + 1))
