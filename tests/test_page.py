@@ -26,7 +26,7 @@ from gradref.measure.judge import cases, judge_all
 from gradref.report import summary
 from gradref.report.page import to_paste
 from gradref.report.summary import Run
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -13,7 +13,7 @@ from mpmath import mp
 import activations
 from gradref.declare.operation import operations
 from gradref.truth import series
-from gradref.truth.jets import beyond_half, jets, line_at_zero
+from gradref.truth.jets import beyond_half, jets, linear_expansion_at_zero
 from gradref.truth.rows import derivatives, to_balls
 
 REFERENCE = {
@@ -124,7 +124,7 @@ def test_no_factor_meets_a_subnormal(
 @pytest.mark.parametrize("place", [1.125, -1.125, 1.9375, -1.9375])
 def test_a_line_is_proved_over_the_whole_of_a_binade(place: float) -> None:
     """x/2 + x² − x³/(3z): the second coefficient changes its sign at z, inside of [1, 2]."""
-    line = line_at_zero(
+    line = linear_expansion_at_zero(
         lambda x: x / 2 + x * x - x * x * x / (3 * arb(place)), 0, 1 if place > 0 else -1
     )
     assert line is not None

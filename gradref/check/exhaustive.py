@@ -18,7 +18,7 @@ from gradref.check.sandbox import Runner
 from gradref.check.verdict import Verdict
 from gradref.measure.ulp import Errors
 from gradref.measure.verdict import Case
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 from gradref.sweep.tally import Tally
 
 

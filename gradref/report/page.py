@@ -26,6 +26,7 @@ from gradref.report import checked, declaration, documentation, summary, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart
 from gradref.report.summary import Line, lines, main_findings
+from gradref.sweep import archive
 from gradref.sweep.certificate import Certificate
 
 
@@ -54,8 +55,7 @@ class Measured:
             subject, found = _read(path, "gradref check", check.read)
             measured.checked.setdefault(subject, []).extend(found)
         for folder in certificates:
-            for path in sorted(folder.glob("*.json")):
-                measured.certificates.append(_read(path, "gradref certify", Certificate.read))
+            measured.certificates += _read(folder, "gradref certify", archive.read_folder)
         for path in benchmarks:
             measured.benchmarks += bench.latest(_read(path, "gradref bench", bench.read))
         return measured
