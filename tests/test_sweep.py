@@ -10,6 +10,7 @@ import operator
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def sweep_of(
     name: str, quantity: str, dtype: str = "float32", chunk_size: int = SIZE, **case: Any
 ) -> Sweep:
     return Sweep(operations(name)[0], case, quantity, dtype, "cpu", chunk_size=chunk_size)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As without a C++ compiler, which would take seconds for each formula."""
+    monkeypatch.setenv("CXX", "none")
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        yield
 
 
 # --- what decides --------------------------------------------------------------------------------
@@ -120,6 +129,7 @@ def test_a_tie_is_one_where_the_remainder_cannot_matter(
     assert _ties(line, points, got, torch.bfloat16)[0].tolist() == tied
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_float64_decides_where_it_is_the_truth() -> None:
     """-1.5 x is a tie of float32 at a billion inputs, and exact in float64 at all of them."""
     sides = {
@@ -147,6 +157,7 @@ def test_float64_too_far_off_is_no_reference() -> None:
         float64_error(Sweep(record, {}, "value", "float32", "cpu"))
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_wrong_candidate_is_counted() -> None:
     """One input of a slice is off by 3 ulp, one is NaN; all the others are right."""
     honest = sweep_of("relu", "value")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
-from gradref.arrays import narrowed, widen
+from gradref.arrays import narrowed, native, widen
 from gradref.declare.operation import Operation
 from gradref.fusion import codegen, compiler
 from gradref.fusion.fused import Fused, fuse
@@ -16,7 +16,7 @@ from gradref.sweep.sweep import Sweep, sweeps
 SUBJECT = "gradref.fuse"
 
 WRITES_THE_LOOP = (
-    *(Fused._evaluate, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
+    *(Fused._evaluate, native, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
     *(codegen.LongSums, codegen.VecKernel),
 )
 """Our part, beside torch's, in compiling an elementwise formula."""
@@ -25,7 +25,7 @@ WRITES_THE_LOOP = (
 class NativeSweep(Sweep):
     """A sweep of one quantity as its fused kernel computes it."""
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Return the digest of the formula with its float32 forms, and of what compiles it."""
         return _kernel_digest(self.declared)

@@ -139,7 +139,7 @@ class Sweep:
         """Return what decides where float64 cannot."""
         return Settler(self.record.truth, self.order, self.torch_dtype, self.facts, self.parameters)
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Return the digest of what is judged: ours is a float64 formula, rounded once."""
         if self.candidate is not None:
