@@ -145,6 +145,7 @@ def test_float64_decides_where_it_is_the_truth() -> None:
     assert tied.worst == 0.5
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_float64_too_far_off_is_no_reference() -> None:
     """Compiled for a CPU torch.expm1 is exp(x) - 1: the measured error says so."""
     record = dataclasses.replace(operations("elu")[0])
