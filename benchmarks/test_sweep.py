@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from gradref.declare.operation import operations
 from gradref.sweep.chunks import SIZE
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 
 HALF = 0x3F
 """The chunk from 0.5 to 2: ordinary numbers."""

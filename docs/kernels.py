@@ -1,17 +1,14 @@
-"""Write the verdicts on real kernels into README.md, one of each kind of examples/kernels.
-
-    python docs/kernels.py
+"""The verdicts on real kernels in README.md, one of each kind of examples/kernels.
 
 A kind whose library is not installed keeps the line that it has.
 """
 
 from __future__ import annotations
 
-import runpy
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from docs.tables import between, replace_between, table
 from gradref.report.text import ulp
 from gradref.runs.check import check_subject
 from gradref.runs.options import Options
@@ -28,39 +25,35 @@ SHOWN = (
 )
 """File, the library it needs, kernel, dtype."""
 
+FOLDER = ROOT / "examples" / "kernels"
+FILES = tuple(FOLDER / f"{file}.py" for file, *_ in SHOWN)
+HEADER = ("kernels", "quantity", "dtype", "worst ulp", "verdict", "what is probably wrong")
 
-def line(file: str, name: str, dtype: str) -> str:
-    """The worst verdict on a kernel at ordinary inputs, in a row of a table."""
-    path = ROOT / "examples" / "kernels" / f"{file}.py"
-    judged = check_subject(str(path), name, [dtype], Options("link")).verdicts
+
+def row(file: str, name: str, dtype: str) -> list[str]:
+    """Return the worst verdict on a kernel at ordinary inputs, as a row of the table."""
+    judged = check_subject(str(FOLDER / f"{file}.py"), name, [dtype], Options("link")).verdicts
     mine = [v for v in judged if v.errors is not None and not v.quantity.endswith("[special]")]
-    worst = max((v for v in mine if v.kernel == name), key=lambda v: v.used)
+    worst = max((v for v in mine if v.contender == name), key=lambda v: v.used)
     assert worst.errors is not None  # chosen so
     words = worst.words[0] if worst.words else f"within {worst.bound}"
-    cells = (
+    return [
         f"[{file}](examples/kernels/{file}.py)",
         f"`{name}` {worst.quantity.replace('_', ' ')}",
         dtype,
         ulp(worst.errors.worst),
         worst.status,
         words.replace("|", "\\|"),
-    )
-    return f"| {' | '.join(cells)} |"
+    ]
 
 
-def main() -> None:
-    """Judge, and write."""
+def made() -> dict[Path, str]:
+    """Judge the kernels, and return the document with their table."""
     readme = README.read_text()
-    known = {row.split("]")[0].removeprefix("| ["): row for row in readme.splitlines()}
-    rows = [
-        line(file, name, dtype) if find_spec(library) else known.get(file, "")
+    known = {line.split("]")[0].removeprefix("| ["): line for line in between(readme, "kernels")}
+    header = table(HEADER, [])
+    lines = [
+        table(HEADER, [row(file, name, dtype)])[-1] if find_spec(library) else known.get(file, "")
         for file, library, name, dtype in SHOWN
     ]
-    header = ("kernels", "quantity", "dtype", "worst ulp", "verdict", "what is probably wrong")
-    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}", *filter(None, rows)]
-    replace_between = runpy.run_path(str(ROOT / "docs" / "build.py"))["replace_between"]
-    README.write_text(replace_between(readme, "kernels", lines))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {README: replace_between(readme, "kernels", [*header, *filter(None, lines)])}

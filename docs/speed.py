@@ -1,7 +1,4 @@
-"""Write ``docs/speed.md`` from the raw results of ``gradref bench``.
-
-gradref bench ... --out benchmarks/results/cpu.jsonl && python docs/speed.py
-"""
+"""docs/speed.md and its curves, from what ``gradref bench --out benchmarks/results/...`` wrote."""
 
 from __future__ import annotations
 
@@ -55,7 +52,7 @@ Entry = tuple[dict[str, Any], Result]
 HEAD = """\
 # Speed
 
-Written by `docs/speed.py` from `benchmarks/results`; `gradref bench` measures. Value and derivative
+Written by `docs/build.py` from `benchmarks/results`; `gradref bench` measures. Value and derivative
 by one fused kernel, into buffers that are given; for softmax the value and the vector-Jacobian
 product, for a loss the value and the gradient. Every number is the median, over paired rounds in
 random order in one process, of the ratio of two times, with the larger half of a bootstrap interval
@@ -337,14 +334,8 @@ def measured() -> list[Entry]:
     return latest(e for path in sorted(RESULTS.glob("*.jsonl")) for e in read(path))
 
 
-def main() -> None:
-    """The text and the curves."""
+def made() -> dict[Path, str]:
+    """Return the text and the curves."""
     entries = measured()
-    (DOCS / "speed.md").write_text(document(entries))
-    for name, figure in curves(entries).items():
-        (DOCS / name).parent.mkdir(exist_ok=True)
-        (DOCS / name).write_text(figure.drawing + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    pictures = {DOCS / name: f"{figure.drawing}\n" for name, figure in curves(entries).items()}
+    return {DOCS / "speed.md": document(entries), **pictures}

@@ -1,29 +1,23 @@
-"""Write docs/trust.md: what catches each planted mistake, the judge and the usual gates.
+"""docs/trust.md: what catches each planted mistake, the judge and the usual gates.
 
-    python docs/trust.py
-
-Some two minutes: every wrong kernel and every correct one is judged.
+It takes some two minutes: every wrong kernel and every correct one is judged.
 """
 
 from __future__ import annotations
 
 import platform
 import re
-import sys
 from pathlib import Path
 
 import torch
+from mutants import MUTANTS, Mutant  # a package of the tests
+from mutants.gates import GATES
 
+from docs.tables import table
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
 from gradref.runs.check import cases, check
 from gradref.runs.options import Options
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from mutants import MUTANTS, Mutant  # noqa: E402  # a package of the tests
-from mutants.gates import GATES  # noqa: E402
 
 INTRODUCTION = """# Who judges the judge?
 
@@ -31,7 +25,7 @@ Wrong kernels, each a mistake that was seen in the field, and what notices them:
 and the gates that kernels usually have to pass, on one draw of ordinary normal inputs. ✓ caught,
 ✗ missed, – does not apply, ? depends on what the memory held. Beside every wrong kernel stands a
 correct one, written differently from ours; the last column is what the judge says of it. Made by
-`python docs/trust.py`; `tests/test_mutants.py` asserts the same, with the words.
+`python docs/build.py`; `tests/test_mutants.py` asserts the same, with the words.
 """
 
 BY_LUCK = (39, 41)
@@ -39,7 +33,7 @@ BY_LUCK = (39, 41)
 
 
 def judged(mutant: Mutant, entry: dict[str, object]) -> list[str]:
-    """What is said against a kernel."""
+    """Return what is said against a kernel."""
     kernel = Kernel.of("kernel", entry)
     options = Options("quick", conditions=mutant.mode == "full")
     verdicts = [
@@ -51,7 +45,7 @@ def judged(mutant: Mutant, entry: dict[str, object]) -> list[str]:
 
 
 def row(mutant: Mutant) -> list[str]:
-    """A line of the matrix."""
+    """Return a row of the matrix."""
     against = judged(mutant, mutant.kernel)
     correct = "fails" if judged(mutant, mutant.correct) else "passes"
     caught = "✓" if against else "✗"
@@ -66,8 +60,8 @@ def row(mutant: Mutant) -> list[str]:
     return [str(mutant.number), mutant.title, operation, caught, *marks, words, correct]
 
 
-def main() -> None:
-    """Judge everything and write the page."""
+def made() -> dict[Path, str]:
+    """Judge everything, and return the document."""
     torch.set_num_threads(1)
     header = ["#", "mistake", "in", "gradref", *GATES, "what gradref says", "correct kernel"]
     rows = [row(mutant) for mutant in MUTANTS]
@@ -83,10 +77,6 @@ def main() -> None:
         f"Of {len(rows)} wrong kernels {summary}. "
         f"Measured with torch {torch.__version__} on {platform.machine()}.",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)),
+        *table(header, rows),
     ]
-    (ROOT / "docs" / "trust.md").write_text("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    return {Path(__file__).parent / "trust.md": "\n".join(lines) + "\n"}

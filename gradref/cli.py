@@ -152,12 +152,12 @@ def certify(
     ] = False,
     claim: ClaimOption = None,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="Where certificates and journals go.")
+        Path, typer.Option(file_okay=False, help="Folder of certificates, a file an operation.")
     ] = Path("certificates"),
 ) -> None:
     """Judge elementwise functions at every input of a dtype, and write certificates.
 
-    All 2^32 inputs of float32, all 65,536 of a 16-bit format. An interrupted sweep goes on where
+    All 2^32 inputs of float32, all 65,536 of a 16-bit format. An interrupted sweep resumes where
     it stopped; under torchrun the processes share the inputs.
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
@@ -180,7 +180,7 @@ def certify(
         claims = {dtype: gate.claims[getattr(torch, dtype)] for dtype in chosen}
         selected = native_sweeps(_operations(operation), claims, devices)
     else:
-        from gradref.sweep.run import sweeps
+        from gradref.sweep.sweep import sweeps
 
         selected = sweeps(_operations(operation), chosen, devices)
     raise typer.Exit(_certified(selected, order, out))

@@ -1,9 +1,17 @@
-"""A short sweep, run under torchrun by test_sweep: the first argument is the folder."""
+"""A short sweep for test_sweep, by several processes.
+
+python tests/sharded_sweep.py FOLDER PROCESSES [FOLDER PROCESSES ...]
+torchrun ... tests/sharded_sweep.py FOLDER
+
+The first certifies into each folder in turn, by forks that are told what torchrun tells its
+processes: torch is imported once for all of them. The second loses a process to SIGKILL.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -11,10 +19,11 @@ import torch
 
 from gradref.declare.operation import operations
 from gradref.report.certification import run_all
+from gradref.sweep import sweep
 from gradref.sweep.journal import Chunk, Journal
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 
-CHUNKS = 7
+CHUNKS, SIZE = 7, 1 << 12
 
 
 class DyingJournal(Journal):
@@ -30,13 +39,36 @@ class DyingJournal(Journal):
 
 
 def short_sweep() -> Sweep:
-    return Sweep(operations("relu")[0], {}, "value", "float32", "cpu", chunk_count=CHUNKS)
+    record = operations("relu")[0]
+    return Sweep(record, {}, "value", "float32", "cpu", chunk_count=CHUNKS, chunk_size=SIZE)
+
+
+def certify(folder: str) -> int:
+    Path(folder).mkdir(exist_ok=True)
+    return run_all([short_sweep()], Path(folder))
+
+
+def certify_by(processes: int, folder: str) -> int:
+    """Return the worst exit status of as many forks."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            if processes > 1:
+                group = {"RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_PORT": port}
+                os.environ |= {**group, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+            sys.exit(certify(folder))
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[2:] == ["die"] and os.environ.get("RANK", "0") == "0":
-        import gradref.sweep.run
-
-        gradref.sweep.run.Journal = DyingJournal
-    sys.exit(run_all([short_sweep()], Path(sys.argv[1])))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if os.environ["RANK"] == "0":
+            sweep.Journal = DyingJournal  # type: ignore[misc]
+        sys.exit(certify(sys.argv[1]))
+    pairs = zip(sys.argv[1::2], sys.argv[2::2], strict=True)
+    sys.exit(max(certify_by(int(processes), folder) for folder, processes in pairs))

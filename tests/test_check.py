@@ -27,7 +27,7 @@ from gradref.judge.verdict import Case
 from gradref.runs.check import check, check_subject, dtypes_of, ulp_of
 from gradref.runs.options import Options
 from gradref.runs.run import Run
-from gradref.sweep.certificate import Certificate
+from gradref.sweep import archive
 from gradref.testing.conforms import assert_kernel_conforms
 
 FILE = str(Path(__file__).parent / "kernels_to_check.py")
@@ -324,7 +324,7 @@ def test_kernels_are_certified_too(tmp_path: Path) -> None:
     arguments = ["certify", "right", "--module", FILE, "--dtype", "float16", "--out", str(tmp_path)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     (path,) = tmp_path.iterdir()
-    certificate = Certificate.read(path)
+    (certificate,) = archive.read(path)
     assert (certificate.subject, certificate.grade) == ("right", "proved")
     assert certificate.total.inputs == 2**16
     assert certificate.total.worst <= 1.0

@@ -52,7 +52,7 @@ def called(function: Any, **parameters: Any) -> set[FunctionType]:
         sys.setprofile(None)
     candidates = [
         value
-        for module in (errorfree, *_families())
+        for module in (errorfree, float32, *_families())
         for value in vars(module).values()
         if isinstance(inspect.unwrap(value) if callable(value) else value, FunctionType)
     ]

@@ -14,7 +14,7 @@ import torch
 
 from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import NOT, Facts, Operation, operations
-from gradref.judge.elementwise import ORDERS, find_roots
+from gradref.judge.elementwise import ORDERS
 from gradref.truth.jets import jets
 
 PROFILES = [record.profile for record in operations() if record.profile is not None]
@@ -39,7 +39,7 @@ def truth(record: Operation, x: Any, parameters: dict[str, Any]) -> Any:
 
 def with_extremes(record: Operation, parameters: dict[str, Any], order: int) -> Any:
     """The grid with the zeros of one order, where the order below is extreme."""
-    zeros = find_roots(record, facts_of(record, parameters), parameters)
+    zeros = facts_of(record, parameters).roots
     return np.concatenate([GRID, zeros.get(order, [])])
 
 
@@ -158,7 +158,7 @@ def test_monotone_and_convex(record: Operation, parameters: dict[str, Any]) -> N
 def test_zeros(record: Operation, parameters: dict[str, Any]) -> None:
     """Exactly one change of sign in a declared bracket, and none of a derivative elsewhere."""
     facts = facts_of(record, parameters)
-    zeros = find_roots(record, facts, parameters)
+    zeros = facts.roots
     for order in (1, 2):
         x = np.sort(GRID)
         sign = np.sign(truth(record, x, parameters)[order])

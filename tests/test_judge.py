@@ -14,7 +14,6 @@ from mpmath import mp
 
 from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Domain, Draw, operations
-from gradref.judge.elementwise import find_roots
 from gradref.judge.inputs import draw, elementwise_inputs
 from gradref.judge.ulp import Errors, errors, spacing, to_floats
 from gradref.judge.verdict import Case, Finding, Verdict, number
@@ -132,7 +131,7 @@ def test_inputs_reach_every_region(name: str, seed: int) -> None:
         if record.kind != "elementwise" or record.facts is None:
             continue
         facts = record.facts.at(**record.parameters)
-        zeros = find_roots(record, facts, record.parameters)
+        zeros = facts.roots
         x = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
         info = torch.finfo(kind)
         assert np.isnan(x).any()

@@ -26,7 +26,7 @@ from gradref.runs.check import check_subject
 from gradref.runs.options import Options
 from gradref.runs.run import Run, read
 from gradref.runs.verify import jobs, verify_all
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

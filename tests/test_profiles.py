@@ -16,8 +16,7 @@ import losses
 from gradref.declare import profile_derivative, residual_loss
 from gradref.declare.facts import Facts
 from gradref.declare.operation import Operation, operations
-from gradref.measure.elementwise import judge_elementwise
-from gradref.measure.verdict import Case
+from gradref.judge.verdict import Case
 
 LIFTED = [record for record in operations() if record.chain is not None]
 ROLES = ("gradient", "hvp", "hessian_diagonal")

@@ -7,9 +7,11 @@ import functools
 import itertools
 import math
 import operator
-import random
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,30 @@ from sharded_sweep import CHUNKS, short_sweep
 
 from gradref.declare.operation import operations
 from gradref.judge.ulp import HISTOGRAM_EDGES, errors, to_floats
-from gradref.sweep.certificate import Certificate
+from gradref.sweep import archive
+from gradref.sweep.certificate import Certificate, Float64Error, Region
 from gradref.sweep.chunks import SIZE, Pass, _errors
 from gradref.sweep.journal import Journal
-from gradref.sweep.run import GENERAL, Sweep, float64_error
 from gradref.sweep.settle import Settler, _ties
+from gradref.sweep.sweep import GENERAL, Sweep, float64_error
 from gradref.sweep.tally import Tally
-from gradref.truth.jets import Balls, Line, line_at_zero
+from gradref.truth.jets import Balls, LinearExpansion, linear_expansion_at_zero
 
 ROOT = Path(__file__).parent.parent
 
 
-def sweep_of(name: str, quantity: str, dtype: str = "float32", **case: Any) -> Sweep:
-    return Sweep(operations(name)[0], case, quantity, dtype, "cpu")
+def sweep_of(
+    name: str, quantity: str, dtype: str = "float32", chunk_size: int = SIZE, **case: Any
+) -> Sweep:
+    return Sweep(operations(name)[0], case, quantity, dtype, "cpu", chunk_size=chunk_size)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As without a C++ compiler, which would take seconds for each formula."""
+    monkeypatch.setenv("CXX", "none")
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        yield
 
 
 # --- what decides --------------------------------------------------------------------------------
@@ -75,10 +88,10 @@ def test_the_line_near_zero_says_what_arb_says(
     points, results = to_floats(x), to_floats(got)
     quick = sweep.settler.settle(points, results)
     slow = Settler(*(getattr(sweep.settler, f.name) for f in dataclasses.fields(Settler)))
-    vars(slow)["lines"] = (None, None)
+    vars(slow)["expansions"] = (None, None)
     proved = slow.settle(points, results)
-    assert step is not None or quick.by_line > 0
-    assert proved.by_line == 0
+    assert step is not None or quick.by_expansion > 0
+    assert proved.by_expansion == 0
     assert np.array_equal(quick.ulp > 0.5, proved.ulp > 0.5)
     assert np.allclose(quick.ulp, proved.ulp, rtol=1e-12)
     assert quick.undecided == 0
@@ -86,31 +99,37 @@ def test_the_line_near_zero_says_what_arb_says(
 
 def test_a_line_ends_where_it_is_not_proved() -> None:
     silu, sigmoid = operations("silu")[0], operations("sigmoid")[0]
-    line = line_at_zero(silu.truth, 0, 1)
+    line = linear_expansion_at_zero(silu.truth, 0, 1)
     assert line is not None
     assert (line.value, line.slope, line.side, line.power) == (0.0, 0.5, 1, 2)
     assert 0.1 < line.reach < 2  # the third derivative changes its sign beyond
-    bent = line_at_zero(sigmoid.truth, 2, -1)
+    bent = linear_expansion_at_zero(sigmoid.truth, 2, -1)
     assert bent is not None
     assert (bent.slope, bent.side, bent.power) == (-0.125, -1, 3)
-    assert line_at_zero(operations("softplus")[0].truth, 0, 1, beta=1.0, threshold=math.inf) is None
+    assert (
+        linear_expansion_at_zero(
+            operations("softplus")[0].truth, 0, 1, beta=1.0, threshold=math.inf
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "x", "offset", "tied"),
     [
-        (Line(0.0, 0.5, 1, 1.0, 2, 1.0), [2.0**-8, 2.0**-60], None, [False, True]),
-        (Line(1.0, 0.0, -1, 1e-30, 2, 4.0), [1.0, 3.0], 2.0**-8, [True, True]),
+        (LinearExpansion(0.0, 0.5, 1, 1.0, 2, 1.0), [2.0**-8, 2.0**-60], None, [False, True]),
+        (LinearExpansion(1.0, 0.0, -1, 1e-30, 2, 4.0), [1.0, 3.0], 2.0**-8, [True, True]),
     ],
 )
 def test_a_tie_is_one_where_the_remainder_cannot_matter(
-    line: Line, x: list[float], offset: float | None, tied: list[bool]
+    line: LinearExpansion, x: list[float], offset: float | None, tied: list[bool]
 ) -> None:
     points = np.array(x)
     got = line.value + points * line.slope + (points * 2.0**-9 if offset is None else offset)
     assert _ties(line, points, got, torch.bfloat16)[0].tolist() == tied
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_float64_decides_where_it_is_the_truth() -> None:
     """-1.5 x is a tie of float32 at a billion inputs, and exact in float64 at all of them."""
     sides = {
@@ -120,11 +139,13 @@ def test_float64_decides_where_it_is_the_truth() -> None:
     assert [low < 0 for low, _ in sides[-1.5]] == [True, False]
     assert [low < 0 for low, _ in sides[0.2]] == [False]
     assert sweep_of("silu", "value").settler.exact == []
-    tied = sweep_of("leaky_relu", "value", negative_slope=-1.5).slice(1e-8, 0xC0, 1 << 12)[GENERAL]
-    assert (tied.incorrectly_rounded, tied.by_arb, tied.by_line) == (0, 0, 0)
+    sweep = sweep_of("leaky_relu", "value", chunk_size=1 << 12, negative_slope=-1.5)
+    tied = sweep.slice(1e-8, 0xC0)[GENERAL]
+    assert (tied.incorrectly_rounded, tied.by_arb, tied.by_expansion) == (0, 0, 0)
     assert tied.worst == 0.5
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_float64_too_far_off_is_no_reference() -> None:
     """Compiled for a CPU torch.expm1 is exp(x) - 1: the measured error says so."""
     record = dataclasses.replace(operations("elu")[0])
@@ -137,6 +158,7 @@ def test_float64_too_far_off_is_no_reference() -> None:
         float64_error(Sweep(record, {}, "value", "float32", "cpu"))
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_wrong_candidate_is_counted() -> None:
     """One input of a slice is off by 3 ulp, one is NaN; all the others are right."""
     honest = sweep_of("relu", "value")
@@ -148,8 +170,8 @@ def test_a_wrong_candidate_is_counted() -> None:
         return y
 
     size, chunk = 1 << 12, 0x3F
-    sweep = dataclasses.replace(honest, candidate=wrong, claim=1.0)
-    tally = sweep.slice(1e-8, chunk, size)[GENERAL]
+    sweep = dataclasses.replace(honest, candidate=wrong, claim=1.0, chunk_size=size)
+    tally = sweep.slice(1e-8, chunk)[GENERAL]
     assert tally.inputs == size
     assert tally.incorrectly_rounded == 2
     assert (tally.worst, tally.wrong_nonfinite) == (math.inf, 1)
@@ -180,7 +202,7 @@ def test_a_sixteen_bit_certificate_is_proved(half: str, tmp_path: Path) -> None:
     assert certificate.passed
     assert certificate.total.inputs == 2**16
     assert certificate.total.incorrectly_rounded == 0
-    assert Certificate.read(tmp_path / f"{certificate.name}.json") == certificate
+    assert archive.read_folder(tmp_path) == [certificate]
 
 
 # --- what is added up ----------------------------------------------------------------------------
@@ -197,7 +219,7 @@ def tally_of(ulp: list[float], keep: list[bool], **settled: int) -> Tally:
 
 def test_a_tally_counts_what_it_keeps() -> None:
     tally = tally_of([0.25, 3.0, math.nan, 9.0, 3.0], [True, True, True, False, True], by_arb=2)
-    assert (tally.inputs, tally.undecided, tally.by_arb, tally.by_line) == (4, 1, 2, 0)
+    assert (tally.inputs, tally.undecided, tally.by_arb, tally.by_expansion) == (4, 1, 2, 0)
     assert tally.histogram == (1, 0, 0, 0, 2, 0, 0, 0, 0)
     assert (tally.worst, tally.worst_bits) == (3.0, 101)
     assert tally.incorrectly_rounded == 2
@@ -209,7 +231,7 @@ def test_a_tally_counts_what_it_keeps() -> None:
 
 def test_tallies_add_in_any_order() -> None:
     parts = [
-        tally_of([0.25, 3.0], [True, True], by_line=1),
+        tally_of([0.25, 3.0], [True, True], by_expansion=1),
         dataclasses.replace(tally_of([0.75, math.nan], [True, True], by_arb=4), worst_bits=3),
         dataclasses.replace(tally_of([3.0], [True]), worst_bits=7, lost_to_zero=1, wrong_sign=2),
         Tally.all_correct(5),
@@ -222,7 +244,7 @@ def test_tallies_add_in_any_order() -> None:
             worst=3.0,
             worst_bits=7,
             undecided=1,
-            by_line=1,
+            by_expansion=1,
             by_arb=4,
             lost_to_zero=1,
             wrong_sign=2,
@@ -250,38 +272,109 @@ def test_a_line_cut_short_does_not_count(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def run(folder: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(ROOT / "tests/sharded_sweep.py"), str(folder), *arguments]
-    if processes > 1:
-        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        command[1:1] = [*torchrun, f"--master-port={random.randrange(20000, 60000)}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def certificate_in(folder: Path) -> bytes:
-    return (folder / f"{short_sweep().name}.json").read_bytes()
+def run(*arguments: str, torchrun: int = 0) -> subprocess.CompletedProcess[str]:
+    """A short sweep by processes that compile nothing: which of them does what is the same."""
+    command = [sys.executable, str(ROOT / "tests/sharded_sweep.py"), *arguments]
+    if torchrun:
+        processes = f"--nproc-per-node={torchrun}"
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", processes]
+    environment = {**os.environ, "CXX": "none", "PYTHONWARNINGS": "ignore:no C++ compiler"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
 
 
 @pytest.mark.xdist_group("sharded")
 def test_any_number_of_processes_writes_the_same_certificate(tmp_path: Path) -> None:
-    """And one that is killed goes on, with another number of processes."""
-    alone = run(tmp_path / "1", 1)
-    assert alone.returncode == 0, alone.stderr
-    expected = certificate_in(tmp_path / "1")
-    assert Certificate.read(next((tmp_path / "1").glob("*.json"))).total.inputs == CHUNKS * SIZE
-    for processes in (2, 3):
-        folder = tmp_path / str(processes)
-        shared = run(folder, processes)
-        assert shared.returncode == 0, shared.stderr
-        assert f"by {processes} processes" in shared.stdout
-        assert certificate_in(folder) == expected
-        assert [path.suffix for path in folder.iterdir()] == [".json"]
-    folder = tmp_path / "killed"
-    killed = run(folder, 2, "die")
+    """And a sweep that was killed resumes, with another number of processes."""
+    folders = {name: tmp_path / name for name in ("1", "2", "3", "killed")}
+    killed = run(str(folders["killed"]), torchrun=2)
     assert killed.returncode != 0
     assert "SIGKILL" in killed.stderr or "Signal 9" in killed.stderr
-    written = [line for path in folder.iterdir() for line in path.read_text().split("\n") if line]
-    assert len(written) >= 2
-    assert run(folder, 3).returncode == 0
-    assert certificate_in(folder) == expected
+    journals = [path.read_text() for path in folders["killed"].iterdir()]
+    written = [line for journal in journals for line in journal.split("\n") if line]
+    assert 2 <= len(written) < CHUNKS
+    processes = {"1": 1, "2": 2, "3": 3, "killed": 3}
+    done = run(*(part for n, count in processes.items() for part in (str(folders[n]), str(count))))
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    for name, count in processes.items():
+        assert count == 1 or f"by {count} processes in {folders[name]}" in said
+        assert [path.name for path in folders[name].iterdir()] == ["relu.json"]
+        assert certificate_in(folders[name]) == certificate_in(folders["1"])
+    (certificate,) = archive.read_folder(folders["1"])
+    assert certificate.total.inputs == CHUNKS * short_sweep().chunk_size
+
+
+def certificate_in(folder: Path) -> bytes:
+    return archive.path_of(folder, "relu").read_bytes()
+
+
+# --- the files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder = tmp_path_factory.mktemp("proved")
+    return sweep_of("relu", "value", "float16").run(folder, lambda done, of: None)
+
+
+def test_certificates_of_an_operation_share_a_file(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    elsewhere = {**certificate.environment, "machine": "another"}
+    total = dataclasses.replace(certificate.total, worst=math.inf, worst_bits=7, undecided=1)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"subject": "mine"},
+        {"parameters": {"alpha": math.inf, "approximate": "tanh"}},
+        {"quantity": "derivative", "environment": elsewhere},
+        {"dtype": "float32", "float64": Float64Error(1e-9, "1 (0x1p+0)", 5, 2e-9)},
+        {"device": "cuda", "regions": {GENERAL: Region(0.5, total)}, "worst_inputs": {}},
+    ]
+    found = [dataclasses.replace(certificate, **change) for change in changes]
+    for one in found:
+        archive.write(tmp_path, one)
+    (path,) = tmp_path.iterdir()
+    assert path.name == "relu.json"
+    text = path.read_text()
+    assert sorted(archive.read(path), key=repr) == sorted(found, key=repr)
+    assert text.count('"environment"') == 2
+    assert len(text.splitlines()) < 5 * len(found)
+    for one in reversed(found):
+        archive.write(tmp_path, one)
+    assert path.read_text() == text, "the order of writing counts, or one is kept twice"
+    assert [one.passed for one in archive.read(path)].count(False) == 1
+
+
+def test_a_certificate_of_another_source_or_bound_is_stale(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    sweep = sweep_of("relu", "value", "float16")
+    assert sweep.found(tmp_path) is None
+    archive.write(tmp_path, certificate)
+    assert sweep.certified(tmp_path) == certificate
+    assert dataclasses.replace(sweep, claim=1.0).found(tmp_path) is None
+    archive.write(tmp_path, dataclasses.replace(certificate, environment={}))
+    assert sweep.found(tmp_path) is not None
+    assert sweep.certified(tmp_path) is None
+    archive.write(tmp_path, dataclasses.replace(certificate, source="another"))
+    assert sweep.found(tmp_path) is None
+
+
+def test_writers_at_the_same_time_lose_nothing(certificate: Certificate, tmp_path: Path) -> None:
+    """Each writes a certificate of its own, while others read whole files."""
+    found = [dataclasses.replace(certificate, subject=f"kernel {i}") for i in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        for one in found:
+            pool.submit(archive.write, tmp_path, one)
+            pool.submit(archive.read_folder, tmp_path)
+    assert len(archive.read_folder(tmp_path)) == len(found)
+    assert [path.name for path in tmp_path.iterdir()] == ["relu.json"]
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "relu.json"
+    path.write_text('{"format": 1}')
+    with pytest.raises(ValueError, match=r"got format 1, wants 2: certify again"):
+        archive.read(path)

@@ -13,9 +13,10 @@ from mpmath import mp
 
 import activations
 from gradref.declare.operation import operations
-from gradref.truth import series, table
+from gradref.judge import table
+from gradref.truth import series
 from gradref.truth.hessians import derivatives, rounded_to_balls
-from gradref.truth.jets import Balls, beyond_half, exactly, jets, line_at_zero
+from gradref.truth.jets import Balls, beyond_half, exactly, jets, linear_expansion_at_zero
 
 REFERENCE = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
@@ -259,7 +260,7 @@ def test_no_factor_meets_a_subnormal(
 @pytest.mark.parametrize("place", [1.125, -1.125, 1.9375, -1.9375])
 def test_a_line_is_proved_over_the_whole_of_a_binade(place: float) -> None:
     """x/2 + x² − x³/(3z): the second coefficient changes its sign at z, inside of [1, 2]."""
-    line = line_at_zero(
+    line = linear_expansion_at_zero(
         lambda x: x / 2 + x * x - x * x * x / (3 * arb(place)), 0, 1 if place > 0 else -1
     )
     assert line is not None

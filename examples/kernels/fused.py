@@ -1,7 +1,7 @@
 """Our own fused kernels, in float32 arithmetic, judged like anybody's.
 
 gradref check examples/kernels/fused.py --mode full
-gradref certify --module examples/kernels/fused.py --claim 4ulp --out docs/certificates/fused
+gradref certify --module examples/kernels/fused.py --claim 4ulp --out certificates
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from gradref.contenders.sandbox import Runner
 from gradref.judge.gates import Gate
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
 from gradref.judge.verdict import Case, Verdict
-from gradref.sweep.run import Sweep
+from gradref.sweep.sweep import Sweep
 
 
 class NoAnswerError(Exception):

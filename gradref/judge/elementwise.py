@@ -12,17 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradref.arrays import reject
 from gradref.declare.operation import Facts, Jet, Operation
 from gradref.formula.errorfree import two_product
 from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.gates import NOTABLE, Gate, Mask, near_roots
 from gradref.judge.inputs import HALVES, elementwise_inputs, rounded
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
+from gradref.judge.table import jets_table
 from gradref.judge.ulp import first_beyond, spacing, to_floats
 from gradref.judge.verdict import Case, number
-from gradref.truth.jets import Balls, Floats, beyond_half, jets
-from gradref.judge.table import jets_table
+from gradref.truth.jets import Balls, Floats, beyond_half
 
 ORDERS = ("value", "derivative", "second_derivative")
 
@@ -64,7 +63,7 @@ class ElementwiseExam:
     @cached_property
     def roots(self) -> dict[int, list[float]]:
         """The isolated roots of the derivatives, by order."""
-        return find_roots(self.record, self.facts, self.parameters)
+        return self.facts.roots
 
     @cached_property
     def x(self) -> Tensor:
@@ -272,32 +271,6 @@ def settle_ties(
 def declared_jets(facts: Facts) -> dict[float, Jet]:
     """Return the jets at infinities and kinks, which are declared and not computed."""
     return {**facts.limits, **{at: kink.chosen for at, kink in facts.kinks.items()}}
-
-
-def find_roots(
-    record: Operation, facts: Facts, parameters: dict[str, Any]
-) -> dict[int, list[float]]:
-    """Return the isolated roots of every order, by bisection of the declared brackets with Arb."""
-    return {
-        order: [_bisect(record, order, bracket, parameters) for bracket in brackets]
-        for order, brackets in facts.zeros.items()
-    }
-
-
-def _bisect(
-    record: Operation, order: int, bracket: tuple[float, float], parameters: dict[str, Any]
-) -> float:
-    low, high = bracket
-
-    def sign(x: float) -> float:
-        return float(np.sign(jets(record.truth, np.array([x]), **parameters).high[order, 0]))
-
-    start = sign(low)
-    if start == sign(high):
-        reject("zeros", f"{bracket} for order {order}", "a bracket in which the sign changes")
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if sign(middle) == start else (low, middle)
-    return low
 
 
 def _times(truth: Balls, vector: Floats) -> Balls:

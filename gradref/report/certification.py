@@ -1,4 +1,4 @@
-"""Sweeps on a terminal: a bar with the time left, a line for every certificate."""
+"""Sweeps on a terminal: a progress bar with the time left, a line for each certificate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rich.progress import Progress, TaskID
 from gradref.declare.operation import called
 from gradref.report.terminal import progress
 from gradref.sweep.certificate import Certificate
-from gradref.sweep.run import Sweep, rank_and_world
+from gradref.sweep.sweep import Sweep, rank_and_world
 
 
 def run_all(sweeps: Sequence[Sweep], folder: Path) -> int:
-    """Certify one quantity after the other; the exit status."""
+    """Certify one quantity after the other; return the exit status."""
     with _processes():
         rank, world = rank_and_world()
         console = Console(quiet=rank != 0)
@@ -71,7 +71,7 @@ def _line(sweep: Sweep, certificate: Certificate, speed: str) -> str:
 
 @contextmanager
 def _processes() -> Iterator[None]:
-    """The process group that torchrun has prepared, if it has."""
+    """Join the process group that torchrun has prepared, if it has."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return

@@ -25,6 +25,7 @@ from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, floa
 from gradref.report.drawing import STYLE, Axis, chart
 from gradref.report.summary import Line, lines, main_findings
 from gradref.runs import run as runs
+from gradref.sweep import archive
 from gradref.sweep.certificate import Certificate
 
 
@@ -53,8 +54,7 @@ class Measured:
             run = _read(path, "gradref check", runs.read)
             measured.checked.setdefault(run.subject, []).extend(run.verdicts)
         for folder in certificates:
-            for path in sorted(folder.glob("*.json")):
-                measured.certificates.append(_read(path, "gradref certify", Certificate.read))
+            measured.certificates += _read(folder, "gradref certify", archive.read_folder)
         for path in benchmarks:
             measured.benchmarks += bench.latest(_read(path, "gradref bench", bench.read))
         return measured

@@ -1,28 +1,25 @@
-"""What a sweep over every input says of one function, in one dtype, on one device."""
+"""A certificate: the errors of one function at every input of a dtype, on one device."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from gradref.declare.operation import called
-from gradref.judge.ulp import HISTOGRAM_EDGES
 from gradref.judge.verdict import Verdict
 from gradref.sweep.tally import Tally
 
-FORMAT = 1
+OURS = "gradref"
+"""The subject of a certificate of our own formulas; kernels go by their names."""
 
 
 @dataclass(frozen=True)
 class Float64Error:
-    """How wrong the float64 values are that a sweep compares with, in ulp of the output format.
+    """The error of the float64 formula that a sweep compares with, in ulp of the output format.
 
-    Measured against Arb at ``points`` inputs, with more around the worst; ``margin`` is the k of
-    the grade: twice the worst.
+    Measured against Arb at ``points`` inputs, with more around the worst. ``margin`` is twice the
+    worst: the k of the grade *exhaustive ±k*.
     """
 
     worst: float
@@ -33,14 +30,14 @@ class Float64Error:
 
 @dataclass(frozen=True)
 class Region:
-    """The inputs that share a bound."""
+    """Inputs that share an error bound."""
 
     bound: float
     tally: Tally
 
     @property
     def passed(self) -> bool:
-        """Whether every input is decided and within the bound."""
+        """Return whether every input is decided and within the bound."""
         return self.tally.undecided == 0 and self.tally.worst <= self.bound
 
 
@@ -63,12 +60,12 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether every region passed."""
+        """Return whether every region passed."""
         return all(region.passed for region in self.regions.values())
 
     @property
     def total(self) -> Tally:
-        """All regions together."""
+        """Return the tally of all regions together."""
         return sum((region.tally for region in self.regions.values()), Tally())
 
     def verdict(self, quantity: str) -> Verdict:
@@ -97,64 +94,26 @@ class Certificate:
         )
 
     @property
+    def bounds(self) -> dict[str, float]:
+        """Return the error bound of each region, in ulp."""
+        return {name: region.bound for name, region in self.regions.items()}
+
+    @property
     def label(self) -> str:
-        """What it is about, as a person writes it."""
+        """Return the quantity, its setting and whose it is, in words."""
         of = f" of {called(self.operation, self.parameters)}" if self.parameters else ""
-        return f"{self.quantity.replace('_', ' ')}{of}"
+        by = "" if self.subject == OURS else f" by {self.subject}"
+        return f"{self.quantity.replace('_', ' ')}{of}{by}"
 
     @property
     def name(self) -> str:
-        """What a file with the certificate is called, without its suffix."""
-        return file_name(
+        """Return the name that no other certificate has."""
+        return unique_name(
             self.subject, self.operation, self.parameters, self.quantity, self.dtype, self.device
         )
 
-    def write(self, folder: Path) -> Path:
-        """Write the certificate as JSON."""
-        path = folder / f"{self.name}.json"
-        content = {
-            "format": FORMAT,
-            **asdict(self),
-            "inputs": input_set(self.dtype),
-            "histogram_edges_ulp": HISTOGRAM_EDGES,
-            "passed": self.passed,
-        }
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        return path
 
-    @classmethod
-    def read(cls, path: Path) -> Certificate:
-        """The certificate in a file."""
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError(f"{path}: got another format, wants {FORMAT}")
-        for derived in ("inputs", "histogram_edges_ulp", "passed"):
-            del content[derived]
-        regions = {
-            name: Region(region["bound"], tally_of(region["tally"]))
-            for name, region in content.pop("regions").items()
-        }
-        float64 = content.pop("float64")
-        return cls(
-            **content,
-            regions=regions,
-            float64=None if float64 is None else Float64Error(**float64),
-        )
-
-
-def tally_of(content: Mapping[str, Any]) -> Tally:
-    """A tally out of JSON."""
-    return Tally(**{**content, "histogram": tuple(content["histogram"])})
-
-
-def input_set(dtype: str) -> dict[str, str]:
-    """What the inputs were, in words, and the digest of those words."""
-    bits = 32 if dtype == "float32" else 16
-    words = f"all 2^{bits} bit patterns of {dtype}, NaNs included, in the order of their bits"
-    return {"set": words, "sha256": hashlib.sha256(words.encode()).hexdigest()}
-
-
-def file_name(
+def unique_name(
     subject: str,
     operation: str,
     parameters: Mapping[str, Any],
@@ -162,7 +121,7 @@ def file_name(
     dtype: str,
     device: str,
 ) -> str:
-    """One name for a certificate and for what is kept while it is in the making."""
+    """Return the name of a certificate and of its journals, fit for a file."""
     setting = "".join(f"-{name}={value}" for name, value in parameters.items())
-    prefix = "" if subject == "gradref" else f"{subject}."
+    prefix = "" if subject == OURS else f"{subject}."
     return f"{prefix}{operation}{setting}.{quantity}.{dtype}.{device}".replace("/", "_")

@@ -1,4 +1,4 @@
-"""One pass over 2²⁴ consecutive float32 inputs: generate, evaluate, compare, in one kernel."""
+"""One compiled pass over 2²⁴ consecutive float32 inputs: generate, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 SIZE = 1 << 24
 COUNT = 1 << 8
-"""Chunks in all 2³² bit patterns: chunk i holds those with the highest byte i."""
+"""Of all 2³² bit patterns chunk i holds those with the highest byte i."""
 
 _EXPONENT_BITS = 0x7FF0000000000000
 _FLOAT32 = torch.finfo(torch.float32)
@@ -34,9 +34,9 @@ _BEYOND = 2.0**128
 class Pass:
     """The comparison of a function with a float64 formula, chunk by chunk.
 
-    Undecided are the inputs that float64 cannot settle: within ``margin`` ulp of an error of half
-    an ulp, in an interval of ``near``, infinite, or one of ``listed``. In an interval of ``exact``
-    float64 holds the truth itself, and decides everything.
+    Float64 leaves an input undecided where the error is within ``margin`` ulp of half an ulp, in
+    the intervals of ``near``, at infinities and at the points of ``listed``. In the intervals of
+    ``exact`` float64 holds the truth itself, and no error is too close to half an ulp.
     """
 
     formula: Callable[[Tensor], Tensor]
@@ -47,17 +47,17 @@ class Pass:
     device: str = "cpu"
 
     def inputs(self, chunk: int, size: int = SIZE) -> Tensor:
-        """The inputs of a chunk, NaNs included."""
+        """Return the inputs of a chunk, NaNs included."""
         return _inputs(self._start(chunk), size)
 
     def inputs_at(self, chunk: int, index: Tensor) -> Tensor:
-        """Some of the inputs of a chunk."""
+        """Return the inputs of a chunk at some places."""
         return (self._start(chunk) + index).to(torch.int32).view(torch.float32)
 
     def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, Tally]:
-        """The places of the undecided inputs, and the tally of all the others.
+        """Return the places of the undecided inputs, and the tally of all others.
 
-        ``got`` is what the function gives; None for the formula itself, rounded once.
+        ``got`` holds the results to judge; None is for the formula itself, rounded once.
         """
         start = self._start(chunk)
         is_undecided, worst = self._compiled(start, got, size)
@@ -92,7 +92,7 @@ class Pass:
         return compiled(self._count, self.device)
 
     def _judge(self, start: Tensor, got: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-        """What is undecided, and the worst error of the rest."""
+        """Return which inputs are undecided, and the worst error of the others."""
         x = _inputs(start, size)
         wide = self.formula(x.to(WIDE))
         narrow = wide.to(torch.float32) if got is None else got
@@ -108,7 +108,7 @@ class Pass:
         return undecided, torch.where(undecided, 0.0, ulp).amax()
 
     def _count(self, start: Tensor, got: Tensor, undecided: Tensor, size: int) -> Sequence[Tensor]:
-        """Of what is decided the place of the worst error, and how many there are of each kind."""
+        """Return the place of the worst decided error, and the number of errors of each kind."""
         wide = self.formula(_inputs(start, size).to(WIDE))
         ulp = torch.where(undecided, 0.0, _errors(got.to(WIDE), wide))
         return (
@@ -126,7 +126,7 @@ def _inputs(start: Tensor, size: int) -> Tensor:
 
 
 def _errors(got: Tensor, wide: Tensor) -> Tensor:
-    """As :func:`gradref.judge.ulp.errors` for float32, on tensors, so that it compiles."""
+    """Compute :func:`gradref.judge.ulp.errors` for float32 on tensors, so that it compiles."""
     overflow = got.isinf() & wide.isfinite()
     finite = torch.where(overflow, torch.full_like(got, _BEYOND).copysign(got), got)
     high = torch.where(overflow, wide.clamp(-_BEYOND, _BEYOND), wide)
@@ -138,7 +138,7 @@ def _errors(got: Tensor, wide: Tensor) -> Tensor:
 
 
 def compiled(function: Callable[P, Result], device: str) -> Callable[P, Result]:
-    """One kernel for the whole of ``function``; without a C++ compiler, the function itself."""
+    """Compile ``function`` into one kernel; without a C++ compiler return it as it is."""
     if not has_compiler(device):
         warnings.warn("no C++ compiler: the sweep runs uncompiled, and slowly", stacklevel=2)
         return function

@@ -6,16 +6,39 @@ A certificate keeps it, so that a test can say when a formula has changed since.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import functools
 import hashlib
+import importlib
 import inspect
+import linecache
+import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+FOLLOWED = (FunctionType, BuiltinFunctionType, type, functools.partial, MethodType)
+
+DECLARES = "gradref.declare"
+"""Its wrappers check arguments, round and reduce; a formula is what they wrap."""
+
+VERSIONED = {"torch", "numpy"}
+"""Packages whose version stands in the environment of a certificate: they count by names alone."""
+
+GENERATED = "<string>"
+"""The file of the methods that dataclasses write: they follow from the text of the class."""
 
 
 def source_digest(*roots: Any, without: tuple[ModuleType, ...] = ()) -> str:
@@ -28,27 +51,32 @@ def source_digest(*roots: Any, without: tuple[ModuleType, ...] = ()) -> str:
 def reached(*roots: Any, without: tuple[ModuleType, ...] = ()) -> dict[str, str]:
     """Return the sources of the functions and the values of the constants that ``roots`` use.
 
-    Names are followed through globals, closures, defaults, containers and attributes of modules,
-    however long the chain. Functions of other packages count by their names alone, and so do those
-    of the modules in ``without``. Comments, docstrings, annotations, decorators and the module in
+    Names are followed through globals, imports, closures, defaults, wrappers, containers, the state
+    of instances and attributes of modules, however long the chain. A module that is used otherwise,
+    as by ``getattr``, counts whole. Functions of other packages count by their names alone, and so
+    do those of the modules in ``without``. Comments, docstrings, annotations and the module in
     which something stands do not count: they change no number.
     """
-    packages = {_package(root) for root in roots} | {__name__.partition(".")[0]}
+    packages = {_package(root) for root in roots} - VERSIONED | {__name__.partition(".")[0]}
     return _Reached(packages, {module.__name__ for module in without}).of(roots)
 
 
 class _Reached:
-    """The walk: what it has found, by name, and what it still has to look at."""
+    """The walk: what it has found, by name, and what it has seen."""
 
     def __init__(self, packages: set[str], without: set[str]) -> None:
         self._packages, self._without = packages, without
         self._found: dict[str, str] = {}
-        self._seen: set[int] = set()
+        self._seen: dict[int, Any] = {}
+        self._open: set[int] = set()
+        """The constants that are being written: one may hold itself."""
 
     def of(self, roots: tuple[Any, ...]) -> dict[str, str]:
         for root in roots:
             self._visit("", root)
         return self._found
+
+    # --- values ----------------------------------------------------------------------------------
 
     def _visit(self, name: str, value: Any) -> None:
         """Take note of a value that is known by a name, and of what it reaches."""
@@ -56,13 +84,49 @@ class _Reached:
             self._visit(name, value.func)
             self._visit(f"{name} arguments", (value.args, value.keywords))
             return
-        value = inspect.unwrap(value) if callable(value) else value
+        if callable(value):
+            value = self._unwrapped(value)
         if isinstance(value, MethodType):
+            if not isinstance(value.__self__, (type, ModuleType)):
+                self._visit(f"{name} self", value.__self__)
             value = value.__func__
-        if isinstance(value, (FunctionType, type)):
+        if isinstance(value, ModuleType):
+            self._visit_module(name, value)
+        elif not isinstance(value, (FunctionType, BuiltinFunctionType, type)):
+            self._note(name or type(value).__qualname__, self._written(name, value))
+        elif self._is_ours(value.__module__ or "") and not isinstance(value, BuiltinFunctionType):
             self._visit_source(value)
-        elif name and not isinstance(value, (ModuleType, BuiltinFunctionType)):
-            self._note(name, self._written(name, value))
+        elif value.__name__ != name:
+            self._note(name, f"{value.__module__}.{value.__qualname__}")
+
+    def _unwrapped(self, value: Any) -> Any:
+        """Return what decorators have wrapped, after a visit to the wrappers that are ours."""
+        while (inner := getattr(value, "__wrapped__", None)) is not None:
+            if isinstance(value, FunctionType):
+                home = value.__globals__["__name__"]
+                if self._is_ours(home) and not home.startswith(DECLARES):
+                    self._visit_source(value)
+                for key, held in vars(value).items():
+                    if isinstance(held, Mapping):  # such as the table of singledispatch
+                        self._visit(f"{value.__qualname__}.{key}", dict(held))
+            value = inner
+        return value
+
+    def _visit_module(self, name: str, module: ModuleType) -> None:
+        """Take note of a whole module of ours, and of another one's name where it has an alias."""
+        if not self._is_ours(module.__name__):
+            if module.__name__.rpartition(".")[2] != name and name:
+                self._note(name, module.__name__)
+        elif self._is_new(module):
+            for key, value in vars(module).items():
+                if not key.startswith("__"):
+                    self._visit(key, value)
+
+    def _is_new(self, value: Any) -> bool:
+        """Return whether a value is met for the first time; it is kept, so that its id stays."""
+        is_new = id(value) not in self._seen
+        self._seen[id(value)] = value
+        return is_new
 
     def _note(self, name: str, content: str) -> None:
         """Keep both of two things that have one name."""
@@ -70,37 +134,82 @@ class _Reached:
             name += "'"
         self._found[name] = content
 
+    def _is_ours(self, module: str) -> bool:
+        return module.partition(".")[0] in self._packages and module not in self._without
+
+    # --- sources ---------------------------------------------------------------------------------
+
     def _visit_source(self, value: FunctionType | type) -> None:
-        if id(value) in self._seen or not self._is_ours(value.__module__ or ""):
+        """Take note of the source of a function or class of ours, and of all that it names."""
+        if not self._is_new(value):
             return
-        self._seen.add(id(value))
-        tree = _normalised(value)
-        scope: dict[str, Any] = {}
+        tree = _bare(_tree(value))
+        scope = self._imported(tree)
         for function in _functions_of(value):
             scope |= _scope(function)
+        if isinstance(value, type):
+            scope |= _class_scope(value, tree)
         chains = sorted(set(_chains(tree)))
-        self._note(
-            value.__qualname__, ast.unparse(_WithoutModules(self._modules(scope)).visit(tree))
-        )
+        modules = self._modules(scope, chains)
+        self._note(value.__qualname__, ast.unparse(_WithoutModules(modules).visit(tree)))
         for chain in chains:
             self._follow(chain, scope)
         for function in _functions_of(value):
             for defaults in filter(None, (function.__defaults__, function.__kwdefaults__)):
                 self._visit(f"{function.__qualname__} defaults", defaults)
         if isinstance(value, type):
-            for name, attribute in vars(value).items():
-                if not name.startswith("_") and _method(attribute) is None:
-                    self._visit(f"{value.__qualname__}.{name}", attribute)
-            for base in value.__bases__:
-                self._visit(base.__qualname__, base)
+            self._visit_attributes(value)
 
-    def _modules(self, scope: Mapping[str, Any]) -> set[str]:
-        """Return the names under which modules of these packages are known."""
-        modules = {n: v.__name__ for n, v in scope.items() if isinstance(v, ModuleType)}
-        return {n for n, full in modules.items() if full.partition(".")[0] in self._packages}
+    def _visit_attributes(self, value: type) -> None:
+        """Visit what a class holds, and its bases; its text has its own methods already."""
+        for name, attribute in vars(value).items():
+            label = f"{value.__qualname__}.{name}"
+            if (method := _method(attribute)) is not None:
+                inner = self._unwrapped(method)
+                code = getattr(inner, "__code__", None)
+                if code and code.co_qualname != label and code.co_filename != GENERATED:
+                    self._visit(label, inner)
+            elif not (name.startswith("_") and name.endswith("_")):
+                self._visit(label, attribute)
+        for base in value.__bases__:
+            self._visit(base.__qualname__, base)
 
-    def _is_ours(self, module: str) -> bool:
-        return module.partition(".")[0] in self._packages and module not in self._without
+    def _imported(self, tree: ast.AST) -> dict[str, Any]:
+        """Return what a function imports itself, and leave out of the tree from where."""
+        scope: dict[str, Any] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and self._is_ours(node.module or ""):
+                for alias in node.names:
+                    scope[alias.asname or alias.name] = _member(node.module or "", alias.name)
+                node.module, node.level = None, 1
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    if self._is_ours(alias.name):
+                        whole = importlib.import_module(alias.name)
+                        root = importlib.import_module(alias.name.partition(".")[0])
+                        scope[alias.asname or root.__name__] = whole if alias.asname else root
+        return scope
+
+    def _modules(self, scope: Mapping[str, Any], chains: Iterable[tuple[str, ...]]) -> set[str]:
+        """Return the names of modules of ours that can be left out before a dot.
+
+        They stay where what follows the dot would be taken for something else of that name.
+        """
+        modules = {n: v for n, v in scope.items() if isinstance(v, ModuleType)}
+        ours = {n for n, v in modules.items() if v.__name__.partition(".")[0] in self._packages}
+        meant: dict[str, set[int]] = {}
+        for root, *attributes in chains:
+            if root in ours and attributes:
+                value = getattr(modules[root], attributes[0], None)
+                meant.setdefault(attributes[0], set()).add(id(value))
+            elif root in scope:
+                meant.setdefault(root, set()).add(id(scope[root]))
+        clashing = {name for name, values in meant.items() if len(values) > 1}
+        return {
+            root
+            for root in ours
+            if not any(c[0] == root and len(c) > 1 and c[1] in clashing for c in chains)
+        }
 
     def _follow(self, chain: tuple[str, ...], scope: Mapping[str, Any]) -> None:
         """Visit what a name or a chain of attributes stands for, as far as it is modules."""
@@ -109,38 +218,65 @@ class _Reached:
             return
         value, name = scope[root], root
         for attribute in attributes:
+            if isinstance(value, FunctionType) and attribute in vars(value):
+                self._visit(f"{name}.{attribute}", vars(value)[attribute])
             if not isinstance(value, ModuleType):
                 break
             if not self._is_ours(value.__name__):
+                self._visit_module(name, value)
                 return
             value, name = getattr(value, attribute, value), attribute
         self._visit(name, value)
 
+    # --- constants -------------------------------------------------------------------------------
+
     def _written(self, name: str, value: Any) -> str:
-        """Write a constant, so that equal ones are written equally."""
-        if isinstance(value, PLAIN):
+        """Write a constant, so that equal ones are written equally, and visit what it holds."""
+        if id(value) in self._open:
+            return "itself"
+        self._open.add(id(value))
+        try:
+            is_ours = self._is_ours(type(value).__module__)
+            return (self._instance(value) if is_ours else "") + self._content(name, value)
+        finally:
+            self._open.discard(id(value))
+
+    def _instance(self, value: Any) -> str:
+        """Write the class and the attributes of an instance of ours."""
+        kind = type(value)
+        self._visit(kind.__qualname__, kind)
+        slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+        state = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+        state |= {} if isinstance(value, Enum) else getattr(value, "__dict__", {})
+        return kind.__qualname__ + (self._content(kind.__qualname__, state) if state else "")
+
+    def _content(self, name: str, value: Any) -> str:
+        """Write what a constant is or contains."""
+        if isinstance(value, (*PLAIN, Enum)):
             return repr(value)
-        if isinstance(value, (tuple, list)):
-            return f"[{', '.join(self._written(name, v) for v in value)}]"
         if isinstance(value, (set, frozenset)):
-            return f"{{{', '.join(sorted(self._written(name, v) for v in value))}}}"
+            return f"{{{', '.join(sorted(self._written(name, part) for part in value))}}}"
         if isinstance(value, Mapping):
-            items = (
-                f"{self._written(name, k)}: {self._written(name, v)}" for k, v in value.items()
+            pairs = (
+                f"{self._written(name, key)}: {self._written(name, part)}"
+                for key, part in value.items()
             )
-            return f"{{{', '.join(items)}}}"
-        if isinstance(value, ModuleType):
-            return value.__name__.rpartition(".")[2]
-        if isinstance(value, (FunctionType, type, functools.partial, MethodType)):
+            return f"{{{', '.join(pairs)}}}"
+        if isinstance(value, FOLLOWED):
             self._visit(name, value)
             return getattr(value, "__qualname__", name)
-        if dataclasses.is_dataclass(value):
-            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            return f"{type(value).__qualname__}{self._written(name, fields)}"
-        is_foreign = type(value).__module__.partition(".")[0] not in self._packages
-        return (
-            repr(value) if is_foreign and " at 0x" not in repr(value) else type(value).__qualname__
-        )
+        if isinstance(value, ModuleType):
+            self._visit(name, value)
+            return value.__name__.rpartition(".")[2]
+        if isinstance(value, (Tensor, np.ndarray)):  # whose own text is abridged
+            return f"{value.dtype}{value.tolist()}"
+        if isinstance(value, SimpleNamespace):
+            return self._content(name, vars(value))
+        has_address = " at 0x" in repr(value)
+        if isinstance(value, (tuple, list)) or (has_address and isinstance(value, Collection)):
+            return f"[{', '.join(self._written(name, part) for part in value)}]"
+        is_ours = self._is_ours(type(value).__module__)
+        return "" if is_ours else type(value).__qualname__ if has_address else repr(value)
 
 
 class _WithoutModules(ast.NodeTransformer):
@@ -164,12 +300,60 @@ def _package(root: Any) -> str:
     return str(getattr(inspect.unwrap(root), "__module__", "")).partition(".")[0]
 
 
-def _normalised(value: FunctionType | type) -> ast.AST:
-    """Return the syntax tree without what changes no number."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
+# --- syntax trees --------------------------------------------------------------------------------
+
+
+def _tree(value: FunctionType | type) -> ast.AST:
+    """Return the syntax tree of a function or class."""
+    try:
+        source = value if isinstance(value, type) else value.__code__
+        if isinstance(source, CodeType) and source.co_name == "<lambda>":
+            return _lambda(source)
+        return ast.parse(textwrap.dedent(inspect.getsource(source)))
+    except (OSError, TypeError, ValueError):  # made by exec, or in C: there is no text
+        made = value.__qualname__ if isinstance(value, type) else _instructions(value.__code__)
+        return ast.parse(repr(made))
+
+
+def _lambda(code: CodeType) -> ast.AST:
+    """Return the tree of a lambda: the smallest one where its instructions are."""
+    module = ast.parse("".join(linecache.getlines(code.co_filename)))
+    spans = ((first, left, last, right) for first, last, left, right in code.co_positions())
+    places = [span for span in spans if None not in span and span[:2] != span[2:]]
+    found = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, ast.Lambda)
+        and node.lineno == code.co_firstlineno
+        and all(_is_within(place, node.body) for place in places)
+    ]
+    return ast.Expression(min(found, key=lambda node: len(ast.unparse(node))))  # ValueError: none
+
+
+def _is_within(place: tuple[Any, ...], node: ast.expr) -> bool:
+    start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+    return start <= place[:2] and place[2:] <= end
+
+
+def _instructions(code: CodeType) -> tuple[object, ...]:
+    """Return what a function of which there is no text does."""
+    constants = [
+        _instructions(part) if isinstance(part, CodeType) else part for part in code.co_consts
+    ]
+    return (code.co_code.hex(), code.co_names, *map(repr, constants))
+
+
+def _bare(tree: ast.AST) -> ast.AST:
+    """Return the tree without what changes no number, and without decorators.
+
+    What those of a function or a method have made is followed by its value. Those of a function
+    within a function stay.
+    """
+    if isinstance(tree, ast.Module):
+        for statement in tree.body:
+            _strip_decorators(statement)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            node.decorator_list = []
             node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -178,6 +362,22 @@ def _normalised(value: FunctionType | type) -> ast.AST:
         if isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
     return tree
+
+
+def _member(module: str, name: str) -> Any:
+    """Return what ``from module import name`` does."""
+    found = importlib.import_module(module)
+    if not hasattr(found, name):
+        importlib.import_module(f"{module}.{name}")
+    return getattr(found, name)
+
+
+def _strip_decorators(node: ast.stmt) -> None:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        node.decorator_list = []
+    if isinstance(node, ast.ClassDef):
+        for part in node.body:
+            _strip_decorators(part)
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -202,11 +402,24 @@ def _method(part: object) -> FunctionType | None:
 
 def _scope(function: FunctionType) -> dict[str, Any]:
     """Return what the names of a function stand for that are not its own."""
-    code = function.__code__
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    closure = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-    names = set(_global_names(code))
-    return {n: v for n, v in function.__globals__.items() if n in names} | closure
+    names = set(_global_names(function.__code__))
+    return {n: v for n, v in function.__globals__.items() if n in names} | _closure(function)
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+
+
+def _class_scope(value: type, tree: ast.AST) -> dict[str, Any]:
+    """Return what the names in the body of a class stand for, outside of its methods."""
+    todo, names = [tree], set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        todo += [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.FunctionDef)]
+    return {n: v for n, v in vars(sys.modules[value.__module__]).items() if n in names}
 
 
 def _is_filled(cell: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The finished chunks of a sweep on disk: a sweep that was killed goes on where it stopped."""
+"""The finished chunks of a sweep on disk: one that was killed resumes after the last of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from gradref.sweep.certificate import tally_of
 from gradref.sweep.tally import Tally
 
 Chunk = Mapping[str, Tally]
@@ -16,9 +15,10 @@ Chunk = Mapping[str, Tally]
 
 
 class Journal:
-    """One line for every finished chunk, in a file for every process.
+    """One line for each finished chunk, in one file for each process.
 
-    ``key`` is a digest of all that a chunk's result depends on; lines of another key are not ours.
+    ``key`` is a digest of all that a chunk's result depends on; lines with another key are of
+    another source or machine, and are passed over.
     """
 
     def __init__(self, folder: Path, name: str, key: str, rank: int) -> None:
@@ -27,7 +27,7 @@ class Journal:
         self._path = folder / f"{name}.{rank}.journal"
 
     def read(self) -> dict[int, Chunk]:
-        """The chunks that any process has finished; a line cut short by a kill does not count."""
+        """Return the chunks that any process has finished; skip lines that a kill cut short."""
         chunks: dict[int, Chunk] = {}
         for path in self._folder.glob(self._pattern):
             for line in path.read_text().splitlines():
@@ -37,21 +37,21 @@ class Journal:
                     continue
                 if entry["key"] == self._key:
                     chunks[entry["chunk"]] = {
-                        name: tally_of(tally) for name, tally in entry["tallies"].items()
+                        name: Tally.read(tally) for name, tally in entry["tallies"].items()
                     }
         return chunks
 
     def append(self, chunk: int, tallies: Chunk) -> None:
-        """Write the result of a chunk through to the disk."""
+        """Write the result of a chunk, through to the disk."""
         content = {name: asdict(tally) for name, tally in tallies.items()}
         with self._path.open("a") as file:
             entry = {"key": self._key, "chunk": chunk, "tallies": content}
-            file.write("\n" + json.dumps(entry))  # first the line break: the last may be cut short
+            file.write("\n" + json.dumps(entry))  # the line before may be cut short: end it first
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Delete what every process has written: the certificate is there."""
+        """Delete the files of all processes, once the certificate is written."""
         for path in self._folder.glob(self._pattern):
             path.unlink(missing_ok=True)
 

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, cached_property, partial
+from typing import Any
 
-from gradref.arrays import narrowed, widen
+from gradref.arrays import narrowed, native, widen
 from gradref.declare.operation import Operation
 from gradref.fusion import codegen, compiler
 from gradref.fusion.fused import Fused, fuse
 from gradref.sweep.digest import source_digest
-from gradref.sweep.run import Sweep, sweeps
+from gradref.sweep.sweep import Sweep, sweeps
 
 SUBJECT = "gradref.fuse"
 
 WRITES_THE_LOOP = (
-    *(Fused._evaluate, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
+    *(Fused._evaluate, native, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
     *(codegen.LongSums, codegen.VecKernel),
 )
-"""What turns an elementwise formula into machine code, besides torch."""
+"""Our part, beside torch's, in compiling an elementwise formula."""
 
 
 class NativeSweep(Sweep):
-    """One quantity by its fused kernel."""
+    """A sweep of one quantity as its fused kernel computes it."""
 
     @cached_property
     def source(self) -> str:
-        """The digest of the formula, of its float32 forms, and of what writes its loop."""
-        return source_digest(self.declared, *WRITES_THE_LOOP)
+        """Return the digest of the formula with its float32 forms, and of what compiles it."""
+        return _kernel_digest(self.declared)
+
+
+@cache
+def _kernel_digest(declared: Callable[..., Any]) -> str:
+    return source_digest(declared, *WRITES_THE_LOOP)
 
 
 def native_sweeps(
     records: Iterable[Operation], claims: Mapping[str, float], devices: Sequence[str]
 ) -> list[Sweep]:
-    """Every quantity of the elementwise operations, as its fused kernel gives it.
+    """Return a sweep for each quantity of the elementwise operations, by its fused kernel.
 
-    ``claims`` says for each dtype what it may be off by.
+    ``claims`` holds the dtypes, each with its error bound in ulp.
     """
     return [
         NativeSweep(

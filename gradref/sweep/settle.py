@@ -1,4 +1,8 @@
-"""What float64 cannot decide: declared points, ties near 0, and the rest one by one, with Arb."""
+"""The inputs that float64 cannot decide: declared points, ties near 0, and the rest by Arb.
+
+Some functions tie in masses near 0: silu of a subnormal x is x/2 + x²/4, and x/2 is a tie for every
+odd x. There a proved linear expansion says on which side of the tie the truth is, for all at once.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +18,32 @@ from gradref.declare.operation import Facts
 from gradref.judge.elementwise import declared_jets, settle_ties
 from gradref.judge.gates import Mask
 from gradref.judge.ulp import errors, spacing
-from gradref.truth.jets import Balls, Floats, Line, jets, line_at_zero
+from gradref.truth.jets import Balls, Floats, LinearExpansion, jets, linear_expansion_at_zero
 
 SMALLEST, FARTHEST = 2.0**-149, 2.0**128
-"""Between them lie the magnitudes of all float32 numbers other than 0."""
+"""The magnitudes of all finite float32 numbers other than 0 are between them."""
 
 JUST_ABOVE_HALF = float(np.nextafter(0.5, 1.0))
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Errors in ulp that are proved, with the truth; NaN where undecided at the cap of bits."""
+    """Proved errors in ulp, with the truth; NaN where the cap of bits decides nothing."""
 
     ulp: Floats
     truth: Floats
-    by_line: int
+    by_expansion: int
     by_arb: int
 
     @property
     def undecided(self) -> int:
-        """How many were left."""
+        """Return how many are left undecided."""
         return int(np.isnan(self.ulp).sum())
 
 
 @dataclass(frozen=True)
 class Settler:
-    """Settles the errors of f, f′ or f″ in one dtype."""
+    """Decides the errors of f, f′ or f″ in one dtype, without float64's help."""
 
     truth: Callable[..., Any]
     order: int
@@ -48,7 +52,7 @@ class Settler:
     parameters: dict[str, Any]
 
     def settle(self, x: Floats, got: Floats) -> Settled:
-        """The error of ``got`` at every x; a NaN wants a NaN."""
+        """Return the error of ``got`` at each x; at a NaN only a NaN is right."""
         ulp, truth = np.full(len(x), np.nan), np.full(len(x), np.nan)
         todo = ~np.isnan(x)
         ulp[~todo] = np.where(np.isnan(got[~todo]), 0.0, np.inf)
@@ -58,15 +62,15 @@ class Settler:
                 truth[here] = jet[self.order]
                 ulp[here] = errors(got[here], Balls.exactly(truth[here]), self.dtype)
                 todo &= ~here
-        by_line = 0
-        for line, side in zip(self.lines, (x < 0, x > 0), strict=True):
-            if line is not None:
-                where = np.flatnonzero(todo & side & (np.abs(x) <= line.reach))
-                tied, beyond, on_line = _ties(line, x[where], got[where], self.dtype)
+        by_expansion = 0
+        for expansion, side in zip(self.expansions, (x < 0, x > 0), strict=True):
+            if expansion is not None:
+                where = np.flatnonzero(todo & side & (np.abs(x) <= expansion.reach))
+                tied, beyond, linear = _ties(expansion, x[where], got[where], self.dtype)
                 where = where[tied]
-                ulp[where], truth[where] = np.where(beyond, JUST_ABOVE_HALF, 0.5), on_line
+                ulp[where], truth[where] = np.where(beyond, JUST_ABOVE_HALF, 0.5), linear
                 todo[where] = False
-                by_line += len(where)
+                by_expansion += len(where)
         rest = np.flatnonzero(todo)
         balls = jets(self.truth, x[rest], **self.parameters)[self.order]
         exact = errors(got[rest], balls, self.dtype)
@@ -75,50 +79,53 @@ class Settler:
         )
         ulp[rest] = np.where(np.isnan(balls.high), np.nan, exact)
         truth[rest] = balls.high
-        return Settled(ulp, truth, by_line, len(rest))
+        return Settled(ulp, truth, by_expansion, len(rest))
 
     @property
     def exact(self) -> list[tuple[float, float]]:
-        """The sides on which the truth is a multiple of x that float64 holds."""
+        """Return the sides of 0 on which float64 holds the truth, a multiple of x, exactly."""
         sides = ((-FARTHEST, -SMALLEST), (SMALLEST, FARTHEST))
         return [
             side
-            for line, side in zip(self.lines, sides, strict=True)
-            if line is not None
-            and (line.side, line.value, line.reach) == (0, 0.0, FARTHEST)
-            and _fits(line.slope)
+            for expansion, side in zip(self.expansions, sides, strict=True)
+            if expansion is not None
+            and (expansion.side, expansion.value, expansion.reach) == (0, 0.0, FARTHEST)
+            and _fits(expansion.slope)
         ]
 
     @functools.cached_property
-    def lines(self) -> tuple[Line | None, ...]:
-        """The lines on the negative and on the positive side of 0."""
+    def expansions(self) -> tuple[LinearExpansion | None, ...]:
+        """Return the linear expansions on the negative and on the positive side of 0."""
         return tuple(
-            line_at_zero(self.truth, self.order, sign, **self.parameters) for sign in (-1, 1)
+            linear_expansion_at_zero(self.truth, self.order, sign, **self.parameters)
+            for sign in (-1, 1)
         )
 
 
-def _ties(line: Line, x: Floats, got: Floats, dtype: torch.dtype) -> tuple[Mask, Mask, Floats]:
-    """Where ``got`` is just half an ulp beside the line, which of those are beyond, the line there.
+def _ties(
+    expansion: LinearExpansion, x: Floats, got: Floats, dtype: torch.dtype
+) -> tuple[Mask, Mask, Floats]:
+    """Return where ``got`` is half an ulp from the linear part, where it is wrong, and that part.
 
-    The truth is on the side of the line's remainder, or in a tie that only an even ``got`` wins.
-    The numbers have at most 24 bits, so that a slope of few bits makes an exact product.
+    Of the two nearest results the one on the side of the remainder is right; without a remainder
+    the even one. The linear part is exact: x has at most 24 bits, and the slope has few.
     """
-    product = x * line.slope
-    on_line = line.value + product
+    product = x * expansion.slope
+    linear = expansion.value + product
     with np.errstate(invalid="ignore", divide="ignore"):
-        is_exact = np.where(line.slope == 0, True, product / line.slope == x)
-        is_exact &= _fits(line.slope) & (on_line - line.value == product)
-        is_exact &= on_line - product == line.value
-        distance = got - on_line
-        half = spacing(on_line, dtype) / 2
+        is_exact = np.where(expansion.slope == 0, True, product / expansion.slope == x)
+        is_exact &= _fits(expansion.slope) & (linear - expansion.value == product)
+        is_exact &= linear - product == expansion.value
+        distance = got - linear
+        half = spacing(linear, dtype) / 2
         tied = is_exact & (np.abs(distance) == half)
-        tied &= line.bound * np.abs(x) ** line.power < half
+        tied &= expansion.bound * np.abs(x) ** expansion.power < half
     distance, got, half = distance[tied], got[tied], half[tied]
     odd = (got / (2 * half)) % 2 != 0
-    return tied, odd if line.side == 0 else np.sign(distance) != line.side, on_line[tied]
+    return tied, odd if expansion.side == 0 else np.sign(distance) != expansion.side, linear[tied]
 
 
 def _fits(slope: float) -> bool:
-    """Whether the product of the slope and a float32 number is exact in float64."""
+    """Return whether the product of the slope and any float32 number is exact in float64."""
     mantissa, _ = np.frexp(slope)
     return bool(mantissa * 2.0**29 == np.round(mantissa * 2.0**29))

@@ -1,7 +1,8 @@
-"""What a set of inputs adds up to; the order in which sets are added does not matter."""
+"""Error counts over a set of inputs; sets add up in any order."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,10 +15,10 @@ from gradref.truth.jets import Floats
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts over some inputs, and the worst of their errors with its bit pattern.
+    """Counts over some inputs, and the worst error with the bit pattern of its input.
 
-    ``worst_bits`` is -1 while the input of the worst error has not been looked up; of several
-    inputs with the same error it is the first.
+    Of several inputs with the worst error ``worst_bits`` is the lowest; -1 where it was not
+    looked up, because every result is correctly rounded.
     """
 
     inputs: int = 0
@@ -25,7 +26,7 @@ class Tally:
     worst: float = 0.0
     worst_bits: int = -1
     undecided: int = 0
-    by_line: int = 0
+    by_expansion: int = 0
     by_arb: int = 0
     wrong_nonfinite: int = 0
     lost_to_zero: int = 0
@@ -33,11 +34,11 @@ class Tally:
 
     @property
     def incorrectly_rounded(self) -> int:
-        """The inputs with an error above half an ulp."""
+        """Return how many inputs have an error above half an ulp."""
         return sum(self.histogram[1:])
 
     def quantile(self, share: float) -> float:
-        """The edge of the histogram that a share of the errors does not exceed."""
+        """Return the histogram edge that a share of the errors does not exceed."""
         below = np.cumsum(self.histogram)
         bin_ = int(np.searchsorted(below, share * self.inputs))
         return HISTOGRAM_EDGES[bin_] if bin_ < len(HISTOGRAM_EDGES) else self.worst
@@ -59,14 +60,19 @@ class Tally:
 
     @classmethod
     def all_correct(cls, inputs: int) -> Tally:
-        """Inputs without an error above half an ulp."""
+        """Return the tally of inputs without an error above half an ulp."""
         return cls(inputs, (inputs, *(0 for _ in HISTOGRAM_EDGES)))
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Tally:
+        """Return the tally that was written as JSON."""
+        return cls(**{**content, "histogram": tuple(content["histogram"])})
 
     @classmethod
     def of(
         cls, ulp: Floats, got: Floats, truth: Floats, bits: Any, keep: Mask, **settled: int
     ) -> Tally:
-        """The tally of the inputs in ``keep``; an error of NaN is undecided."""
+        """Return the tally of the inputs in ``keep``; an error of NaN counts as undecided."""
         known = keep & ~np.isnan(ulp)
         errors = Errors.of(ulp, got, truth, known)
         return cls(

@@ -131,11 +131,11 @@ def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: arb(v) if type(v) is float else v for name, v in parameters.items()}
 
 
-# --- a straight line near 0 ---------------------------------------------------------------------
+# --- linear expansion at 0 ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Line:
+class LinearExpansion:
     """The truth for 0 < abs(x) ≤ ``reach`` on one side of 0: value + slope·x plus a remainder.
 
     The remainder has the sign ``side`` (0: there is none) and at most the size
@@ -150,7 +150,7 @@ class Line:
     reach: float
 
 
-LINE_BITS = 4096
+EXPANSION_BITS = 4096
 BESIDE_0 = -3000
 """Exponent of the point that stands for 0 on either side of it."""
 
@@ -159,16 +159,17 @@ SMALLEST, LARGEST = -150, 128
 """Exponents between which the finite float32 numbers other than 0 lie."""
 
 
-def line_at_zero(
+def linear_expansion_at_zero(
     truth: Callable[..., Any], order: int, sign: int, **parameters: Any
-) -> Line | None:
-    """The line that f, f′ or f″ follows near 0 on the side of ``sign``, as far as it is proved.
+) -> LinearExpansion | None:
+    """Return the expansion of f, f′ or f″ on the side of ``sign``, as far as it is proved.
 
-    Taylor's theorem: coefficients beside 0, and over every binade a ball of the first one that
-    is not zero. f is smooth between 0 and the first float; kinks elsewhere end the line.
+    By Taylor's theorem: the coefficients beside 0, and over every binade a ball of the first one
+    after the slope that is not zero. f is smooth between 0 and the first float; the expansion
+    ends at any other kink.
     """
     exact = exactly(parameters)
-    with ctx.workprec(LINE_BITS):
+    with ctx.workprec(EXPANSION_BITS):
         beside = _coefficients(truth, arb(sign) * arb(2) ** BESIDE_0, order, exact)
         value, slope = float(beside[0]), float(beside[1])
         if not (abs(beside[0] - value) < NOTHING and abs(beside[1] - slope) < NOTHING):
@@ -187,7 +188,7 @@ def line_at_zero(
             side, bound, reach = here, bound.max(abs(rest)), 2.0 * float(low)
     if side is None:
         return None
-    return Line(value, slope, side, float(bound.upper()), power, reach)
+    return LinearExpansion(value, slope, side, float(bound.upper()), power, reach)
 
 
 def _coefficients(
