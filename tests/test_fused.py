@@ -7,6 +7,9 @@ tests of this module, are compiled and held to the uncompiled evaluation.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._inductor import config as inductor
+from torch._inductor.codegen import cpp
 from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.graph import GraphLowering
 from torch.autograd import forward_ad
@@ -28,8 +32,10 @@ from gradref import arrays
 from gradref.declare.operation import Operation, operations
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
+from gradref.fusion.compiler import Compiled, code_generator
 from gradref.fusion.fused import Fused, fuse
-from gradref.fusion.replay import Call
+from gradref.fusion.replay import CallForm
+from gradref.fusion.settings import SMALL
 from gradref.testing.conforms import assert_kernel_conforms
 
 pytestmark = [
@@ -296,12 +302,12 @@ def test_another_length_is_not_compiled_again(
         x, target = logits(rows, classes)
         cross_entropy(x, target, out=torch.empty_like(x))
 
-    for size in (100, compiler.SMALL + 1):
+    for size in (100, SMALL + 1):
         sigmoid(torch.randn(size), out=tuple(torch.empty(2, size)))
     for rows in (4, 400):
         into_place(rows, 100)
     mse_loss(*torch.randn(2, 1 << 20))
-    before, seconds = compiler.compilations(), sigmoid.compile_seconds
+    before, seconds = Compiled.compilations, sigmoid.compile_seconds
     assert seconds > 0
     for size in (2, 3, 64, 1000, 65_537):
         out = tuple(torch.empty(2, size))
@@ -309,9 +315,9 @@ def test_another_length_is_not_compiled_again(
         torch.testing.assert_close(out[1], activations.sigmoid_derivative(torch.full((size,), 0.5)))
     for rows, classes in ((2, 37), (7, 50), (33, 1000)):
         into_place(rows, classes)
-    for size in (compiler.SMALL + 1, 50_000, 100_003):
+    for size in (SMALL + 1, 50_000, 100_003):
         mse_loss(*torch.randn(2, size))
-    assert compiler.compilations() == before
+    assert Compiled.compilations == before
     assert sigmoid.compile_seconds == seconds
 
 
@@ -334,6 +340,52 @@ def test_loops_take_vectors_and_keep_one_row(
     assert not any(slow in code for slow in ("bit_cast", "tmpbuf", "cascade_sum"))
 
 
+def test_private_classes_are_those_the_code_generator_extends() -> None:
+    """The canary: each name of inductor that the generator overrides or calls, by its signature."""
+    if code_generator() is None:
+        pytest.skip("no code generator for this torch")
+    vec = cpp.CppVecKernel
+    leans_on = {
+        (vec, "load"): ["self", "name", "index"],
+        (vec, "reduction_combine_vec"): ["self", "reduction_type", "var", "next_value"],
+        (vec, "need_use_acc_helper"): ["self", "reduction_type", "dtype", "use_scalar"],
+        (vec, "broadcast"): ["self", "scalar_var"],
+        **{(vec, f"_get_{name}"): ["self", "dtype"] for name in ("vec_type", "mask_type")},
+        (vec, "_get_num_vectors"): ["self", "dtype"],
+        (cpp.CppKernelProxy, "codegen_nodes"): ["self", "nodes"],
+    }
+    for (owner, name), parameters in leans_on.items():
+        found = list(inspect.signature(getattr(owner, name)).parameters)
+        assert found[: len(parameters)] == parameters, f"{owner.__name__}.{name}"
+    attributes = {
+        cpp.CppVecOverrides: ("to_dtype_bitcast", "maximum", "minimum", "isnan", "isinf"),
+        cpp.CppKernelProxy: ("kernel_cls", "vec_kernel_cls", "tile2d_kernel_cls"),
+        cpp.CppScheduling: ("kernel_proxy_cls",),
+        inductor: ("_pre_fusion_custom_pass", "_post_fusion_custom_pass"),
+    }
+    for owner, names in attributes.items():
+        for name in names:
+            assert hasattr(owner, name), name
+
+
+@pytest.mark.parametrize("missing", ["a private class", "a version in the range"])
+def test_without_a_code_generator_stock_inductor_writes_the_loops(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "a private class":
+        monkeypatch.delattr(cpp, "CppTile2DKernel")
+        monkeypatch.delitem(sys.modules, compiler.CODEGEN, raising=False)
+    else:
+        monkeypatch.setattr(compiler, "CODEGEN_VERSIONS", ((1, 0), (1, 13)))
+    x = torch.linspace(-2, 2, 9)
+    monkeypatch.setattr(compiler, "code_generator", functools.cache(code_generator.__wrapped__))
+    with pytest.warns(UserWarning, match=r"gradref.fuse: no C\+\+ code generator") as warned:
+        value, derivative = (fuse(activations.relu, name)(x) for name in ("value", "derivative"))
+    assert len(warned) == 1
+    assert torch.equal(value, x.relu())
+    assert torch.equal(derivative, (x > 0).float())
+
+
 def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     x, out = torch.linspace(-9, 9, 33), torch.empty(33)
@@ -348,8 +400,8 @@ def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch
 
 def known(kernel: Fused, *args: Tensor, **kwargs: Any) -> bool:
     """Whether a call would run without being looked at."""
-    call = Call.of(args, kwargs, kwargs.pop("out", None))
-    return call is not None and call.form in kernel._known
+    form = CallForm.of(args, kwargs, kwargs.pop("out", None))
+    return form is not None and form.key in kernel._replays
 
 
 def test_a_call_of_a_known_form_is_of_its_own_arrays(mse_loss: Fused, cross_entropy: Fused) -> None:

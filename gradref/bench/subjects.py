@@ -15,8 +15,9 @@ from torch import Tensor
 from gradref.arrays import BLOCK, narrowed, widen
 from gradref.bench.peers import peers
 from gradref.declare.operation import Draw, Operation
-from gradref.fusion import compiler
+from gradref.fusion.compiler import Compiled
 from gradref.fusion.fused import Fused, fuse
+from gradref.fusion.settings import settings
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
@@ -212,12 +213,12 @@ class Subject:
                 assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
 
-        kernel = compiler.Kernel(touch, compiler.settings(self.first.numel(), True))
+        compiled = Compiled(touch, settings(self.first.numel(), True))
         tensors = {str(i): a for i, a in enumerate(read)}
-        kernel(tensors, self.buffers)
-        _, run = kernel(tensors, self.buffers)
-        assert run is not None  # it was of these very tensors
-        return lambda: run.graph(*run.arguments)
+        compiled(tensors, self.buffers)
+        _, call = compiled(tensors, self.buffers)
+        assert call is not None  # it was of these very tensors
+        return lambda: call.graph(*call.arguments)
 
     @property
     def traffic(self) -> int:

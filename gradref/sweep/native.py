@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 from gradref.arrays import narrowed, widen
 from gradref.declare.operation import Operation
-from gradref.fusion import codegen, compiler
+from gradref.fusion.compiler import code_generator
 from gradref.fusion.fused import Fused, fuse
+from gradref.fusion.passes import OnceEach
+from gradref.fusion.settings import settings
 from gradref.sweep.digest import source_digest
 from gradref.sweep.run import Sweep, sweeps
 
 SUBJECT = "gradref.fuse"
 
-WRITES_THE_LOOP = (
-    *(Fused._evaluate, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
-    *(codegen.LongSums, codegen.VecKernel),
-)
-"""What turns an elementwise formula into machine code, besides torch."""
+
+def writes_the_loop() -> tuple[Any, ...]:
+    """Return what turns an elementwise formula into machine code, besides torch."""
+    codegen = code_generator()
+    kernels = () if codegen is None else (codegen.LongSums, codegen.VecKernel)
+    return Fused._evaluate, widen, narrowed, OnceEach.__call__, settings, *kernels
 
 
 class NativeSweep(Sweep):
@@ -27,7 +31,7 @@ class NativeSweep(Sweep):
     @cached_property
     def source(self) -> str:
         """The digest of the formula, of its float32 forms, and of what writes its loop."""
-        return source_digest(self.declared, *WRITES_THE_LOOP)
+        return source_digest(self.declared, *writes_the_loop())
 
 
 def native_sweeps(
