@@ -16,7 +16,7 @@ import torch._inductor
 import torch.fx
 from torch import Tensor
 
-from gradref.fusion.passes import OnceEach
+from gradref.fusion.passes import CommonSubexpressionElimination
 from gradref.fusion.private import mark_dynamic
 
 CODEGEN = "gradref.fusion.codegen"
@@ -54,7 +54,7 @@ def _passes() -> dict[str, Any]:
     """Return the passes of our own, as options of inductor's."""
     generator = code_generator()
     return {
-        "post_grad_custom_pre_pass": OnceEach(),
+        "post_grad_custom_pre_pass": CommonSubexpressionElimination(),
         **({} if generator is None else generator.scheduler_passes()),
     }
 

@@ -23,7 +23,7 @@ class CachedBySource:
         return hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()
 
 
-class OnceEach(CachedBySource, GraphPass):  # type: ignore[misc]  # it is chosen at run time
+class CommonSubexpressionElimination(CachedBySource, GraphPass):  # type: ignore[misc]  # it is chosen at run time
     """Eliminate common subexpressions: a value and its gradient share the sums of their rows.
 
     And simplify what changes nothing: a product with 1, a quotient by it, a sign below a modulus.

@@ -10,7 +10,7 @@ from gradref.arrays import narrowed, widen
 from gradref.declare.operation import Operation
 from gradref.fusion.compiler import code_generator
 from gradref.fusion.fused import Fused, fuse
-from gradref.fusion.passes import OnceEach
+from gradref.fusion.passes import CommonSubexpressionElimination
 from gradref.fusion.settings import settings
 from gradref.sweep.digest import source_digest
 from gradref.sweep.run import Sweep, sweeps
@@ -22,7 +22,14 @@ def writes_the_loop() -> tuple[Any, ...]:
     """Return what turns an elementwise formula into machine code, besides torch."""
     codegen = code_generator()
     kernels = () if codegen is None else (codegen.LongSums, codegen.VecKernel)
-    return Fused._evaluate, widen, narrowed, OnceEach.__call__, settings, *kernels
+    return (
+        Fused._evaluate,
+        widen,
+        narrowed,
+        CommonSubexpressionElimination.__call__,
+        settings,
+        *kernels,
+    )
 
 
 class NativeSweep(Sweep):
