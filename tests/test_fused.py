@@ -327,6 +327,8 @@ def test_loops_take_vectors_and_keep_one_row(
     kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exponentials, for the loop that divides them; results go into their buffers at once."""
+    if code_generator() is None:
+        pytest.skip("no code generator for this torch")
     x, codes = torch.randn(4, 5000).to(kind), []
     kernel, out = fuse(activations.softmax), (torch.empty_like(x), torch.empty_like(x))
     monkeypatch.setattr(GraphLowering, "save_output_code", codes.append)

@@ -88,7 +88,7 @@ class Compiled(Generic[Result]):
 
     def _backend(self, graph: torch.fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         Compiled.compilations += 1
-        compiled = torch._inductor.compile(graph, list(examples), options=self._options)
+        compiled: Any = torch._inductor.compile(graph, list(examples), options=self._options)
 
         def noted(*arguments: Any) -> Any:
             results = compiled(*arguments)
