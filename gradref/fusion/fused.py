@@ -36,13 +36,13 @@ DEFAULT = {
     "rowwise": ("value", "vjp"),
     "loss": ("value", "gradient"),
 }
-"""What is computed where nothing is chosen, by the kind of the operation."""
+"""The results where none are named, by the kind of the operation."""
 
 BACKWARD = ("grad_output", "tangent", "wrt", "along")
 """What derivatives take beyond the arguments of the function, by keyword."""
 
 CANCELLING = ("second_derivative",)
-"""What is evaluated in float64 all the same: it is a sum of terms that cancel near its zeros."""
+"""The results that are evaluated in float64 all the same: their terms cancel near their zeros."""
 
 MOST_REPLAYS = 128
 """The size of the replay cache, in forms of calls."""
@@ -55,7 +55,7 @@ Compute = Callable[[Mapping[str, Tensor], Buffers], Found]
 
 
 def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> Fused:
-    """One kernel for a declared function and its derivative, or for the ``results`` that are named.
+    """Make one kernel for a declared function and its derivative, or for the ``results`` named.
 
     Results are ``"value"``, the declared derivatives, like ``"second_derivative"`` or
     ``"hessian_diagonal"``, and ``"vjp"`` and ``"jvp"``. Without any they are the value and the
@@ -144,7 +144,7 @@ class Fused:
             self._replays[form.key] = replay
 
     def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
-        """The buffer of every result, None where it has none."""
+        """Return the buffer of every result, None where it has none."""
         if out is None:
             return [None] * len(self.results)
         buffers = list(out) if isinstance(out, tuple) else [out]
@@ -200,7 +200,7 @@ class Fused:
     def _evaluate(
         self, constants: Mapping[str, Any], tensors: Mapping[str, Tensor], buffers: Buffers
     ) -> list[Tensor | None]:
-        """Every result by its declared function, then into the buffers: what is compiled."""
+        """Evaluate each result by its declared function, and copy it into its buffer."""
         found: list[Tensor | None] = []
         parts = zip(self.results, self._functions, self._accepted, strict=True)
         for name, function, accepted in parts:
@@ -215,7 +215,7 @@ class Fused:
 
 
 def _copied(found: Sequence[Tensor | None], buffers: Buffers) -> list[Tensor | None]:
-    """The results that have no buffer; the others are in theirs."""
+    """Copy each result into its buffer, and return those that have none."""
     for result, buffer in zip(found, buffers, strict=True):
         if buffer is not None and result is not None:
             buffer.copy_(result)
@@ -252,7 +252,7 @@ def _unpacked(results: Sequence[Any]) -> Any:
 
 
 def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
-    """The function of every result that can be asked for."""
+    """Return the function of every result that can be asked for."""
     declared = {n: f for n, f in record.derivatives.items() if not n.endswith("_from_output")}
     if record.kind == "loss":
         return {"value": record.function, **declared}
@@ -263,7 +263,7 @@ def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
 def _with_keywords(
     signature: inspect.Signature, functions: Sequence[Callable[..., Any]]
 ) -> inspect.Signature:
-    """A signature with ``out``, and by keyword what only the derivatives take."""
+    """Return a signature with ``out``, and by keyword what only the derivatives take."""
     parameters = dict(signature.parameters)
     for function in functions:
         for extra, parameter in inspect.signature(function).parameters.items():
@@ -274,13 +274,13 @@ def _with_keywords(
 
 
 def _check_apart(buffers: Buffers) -> None:
-    """Refuse buffers of which one result would overwrite the other."""
+    """Reject buffers that share memory: one result would overwrite the other."""
     places = [arrays.memory_range(buffer) for buffer in buffers if buffer is not None]
     if any(arrays.overlap(a, b) for a, b in itertools.combinations(places, 2)):
         reject("out", "buffers that share memory", "one of its own for each result")
 
 
 def _same_as_input(buffer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The input that a buffer is a view of, if any: the compiler has to see that it is one."""
+    """Return the input that a buffer is a view of, if any, so that the compiler sees them as one."""
     same = (t for t in inputs.values() if t.data_ptr() == buffer.data_ptr() and t.numel())
     return next(same, buffer)
