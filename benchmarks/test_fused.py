@@ -32,7 +32,7 @@ def test_value_and_derivative(benchmark: BenchmarkFixture, name: str, size: str,
         benchmark.extra_info |= {n: asdict(r) for n, r in run(subject).ratios.items()}
     else:
         subject.check()
-    benchmark(subject.contenders()[OURS])
+    benchmark(subject.contenders[OURS])
 
 
 @pytest.mark.parametrize("exponent", [10, 13, 16, 20, 24, 27])
@@ -42,6 +42,6 @@ def test_growth(benchmark: BenchmarkFixture, name: str, exponent: int) -> None:
     torch.set_num_threads(2)
     size = 1 << (exponent if benchmark.enabled else 10)
     subject = Subject(operations(name)[0], "float32", "cpu", size)
-    benchmark(subject.contenders()[OURS])
+    benchmark(subject.contenders[OURS])
     if benchmark.stats is not None:
         benchmark.extra_info["ns per element"] = benchmark.stats["median"] / size * 1e9

@@ -11,11 +11,13 @@ import torch
 
 
 def environment() -> dict[str, str]:
-    """What a result depends on besides the code that it is about."""
-    names = ("gradref", "torch", "numpy", "python-flint")
+    """Return what a result depends on besides the code that it is about."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        **{name: version(name) for name in names},
+        "gradref": version("gradref"),
+        "torch": str(torch.__version__),  # its metadata leave out the CUDA that it is built for
+        "numpy": version("numpy"),
+        "python-flint": version("python-flint"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
@@ -25,5 +27,5 @@ def environment() -> dict[str, str]:
 
 
 def has_compiler(device: str) -> bool:
-    """Whether kernels for a device can be built: those for a CPU need a C++ compiler."""
+    """Return whether kernels for a device can be built: those for a CPU need a C++ compiler."""
     return device != "cpu" or shutil.which(os.environ.get("CXX", "c++")) is not None

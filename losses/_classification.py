@@ -248,7 +248,7 @@ def _cross_entropy_truth(
     coupled="class",
     precision="absolute",
     mass=lambda input, target, ignore_index, weight=None: (
-        torch.ones_like(input[..., 0])
+        torch.ones_like(input.select(-1, 0))
         if target.is_floating_point()
         else _row_mass(input, target, weight, ignore_index)
     ),

@@ -312,7 +312,7 @@ def _curvature(p: Tensor, q: Tensor) -> Tensor:
 
 def _absent(p: Tensor, q: Tensor) -> Tensor:
     """Where p = 0 decides, whatever q is: but not for a NaN."""
-    return (p == 0) & ~q.isnan()
+    return (p == 0) & q.isnan().logical_not()
 
 
 def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
@@ -364,7 +364,7 @@ def kl_div(
     """
     if log_target:
         return _decayed(target - input, target)
-    return torch.where((target == 0) & ~input.isnan(), 0.0, target * (torch.log(target) - input))
+    return torch.where(_absent(target, input), 0.0, target * (torch.log(target) - input))
 
 
 @gradient(kl_div)

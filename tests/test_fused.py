@@ -1,35 +1,47 @@
-"""Fused kernels: what they give, where they write it, and how often they are compiled."""
+"""Fused kernels: what they give, where they write it, and how often they are compiled.
+
+What is compiled is the native (float32) evaluation of the declared formulas. To compile takes
+seconds, so that every formula is judged uncompiled; a few kernels of each kind, shared by the
+tests of this module, are compiled and held to the uncompiled evaluation.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
 import threading
 import weakref
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor
+from torch._inductor.codegen import cpp
 from torch._inductor.cpu_vec_isa import pick_vec_isa
-from torch._inductor.utils import fresh_cache, run_and_get_code
+from torch._inductor.graph import GraphLowering
 from torch.autograd import forward_ad
 from torch.profiler import ProfilerActivity, profile
 
 import activations
 import losses
 from gradref import arrays
-from gradref.declare.operation import operation
+from gradref.declare.operation import Operation, operations
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
+from gradref.fusion.compiler import Compiled, code_generator
 from gradref.fusion.fused import Fused, fuse
-from gradref.fusion.replay import Call
-from gradref.runs.check import check_subject
-from gradref.runs.options import Options
+from gradref.fusion.replay import CallForm
+from gradref.fusion.settings import SMALL
+from gradref.testing.conforms import assert_kernel_conforms
 
-KERNELS = str(Path(__file__).parent.parent / "examples" / "kernels" / "fused.py")
-
-pytestmark = pytest.mark.skipif(not has_compiler("cpu"), reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(not has_compiler("cpu"), reason="no C++ compiler"),
+    pytest.mark.xdist_group("fused"),  # one process, so that each kernel is compiled once
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +50,34 @@ def sigmoid() -> Fused:
 
 
 @pytest.fixture(scope="module")
+def silu() -> Fused:
+    return fuse(activations.silu, "value", "derivative", "second_derivative")
+
+
+@pytest.fixture(scope="module")
+def softmax() -> Fused:
+    return fuse(activations.softmax)
+
+
+@pytest.fixture(scope="module")
+def mse_loss() -> Fused:
+    return fuse(losses.mse_loss)
+
+
+@pytest.fixture(scope="module")
 def cross_entropy() -> Fused:
     return fuse(losses.cross_entropy)
+
+
+def uncompiled(function: Callable[..., Any], *results: str, **options: bool) -> Callable[..., Any]:
+    """A fused kernel whose formulas are evaluated as they are compiled: in float32, by torch."""
+    kernel = fuse(function, *results, **options)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.compiler.set_stance("force_eager"):
+            return kernel(*args, **kwargs)
+
+    return call
 
 
 def logits(rows: int = 6, classes: int = 37) -> tuple[Tensor, Tensor]:
@@ -48,39 +86,92 @@ def logits(rows: int = 6, classes: int = 37) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, classes, generator=generator) * 3, target
 
 
+LOSS_WITH_ALL = {
+    "weight": torch.linspace(0.5, 1.5, 37),
+    "ignore_index": int(logits()[1][0]),
+    "label_smoothing": 0.1,
+    "reduction": "none",
+    "grad_output": torch.arange(6.0),
+}
+"""Arguments of a cross entropy, so that one kernel has them all."""
+
+
 # --- what they give ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("silu", "softplus", "logsigmoid", "heaviside", "log_softmax", "cross_entropy"),
-        *("binary_cross_entropy_with_logits", "huber_loss"),
-    ],
-)
-def test_our_own_judge_passes_them(name: str) -> None:
+def entry(record: Operation) -> dict[str, Any]:
+    """Every result of an operation, with respect to every argument, as an entry of KERNELS."""
+    function = record.function
+    both = uncompiled(function)
+    if record.kind == "elementwise":
+        bend = {"second_derivative"} & set(record.derivatives)
+        return {"value_and_gradient": both, **{name: uncompiled(function, name) for name in bend}}
+    if record.kind == "rowwise":
+        value, vjp, jvp = (uncompiled(function, result) for result in ("value", "vjp", "jvp"))
+        return {
+            "forward": value,
+            "backward": lambda g, x, dim=-1: vjp(x, dim=dim, grad_output=g),
+            "jvp": lambda x, t, dim=-1: jvp(x, dim=dim, tangent=t),
+        }
+    gradient = uncompiled(function, "gradient")
+
+    def backward(grad_output: Tensor, *arrays: Tensor, **more: Any) -> list[Tensor | None]:
+        return [
+            gradient(*arrays, **more, grad_output=grad_output, wrt=name)
+            if array.is_floating_point()
+            else None
+            for name, array in zip(record.arguments, arrays, strict=True)
+        ]
+
+    def value_and_gradient(*arrays: Tensor, **more: Any) -> Any:
+        return both(*arrays, **more, wrt=record.arguments[0])
+
+    return {
+        "value_and_gradient": value_and_gradient,
+        "backward": backward,
+        "target": "either",
+    }
+
+
+@pytest.mark.parametrize("record", operations("activations", "losses"), ids=lambda r: r.name)
+def test_our_own_judge_passes_them(record: Operation) -> None:
     """In float32 arithmetic, within 4 ulp, or what a stable algorithm for rows keeps."""
-    result = check_subject(KERNELS, name, ["float32", "bfloat16"], Options("link", seed=1))
-    assert [v.words for v in result.failures] == []
-    assert len(result.judged) >= 4
+    assert_kernel_conforms(entry(record), record.name, dtypes=["f32", "bf16"], mode="link")
 
 
-def test_precise_is_the_plain_call_to_the_bit() -> None:
+def test_what_is_compiled_is_what_is_judged(
+    sigmoid: Fused, silu: Fused, softmax: Fused, mse_loss: Fused, cross_entropy: Fused
+) -> None:
+    """To a few ulp: a compiler contracts a·b + c, and adds in another order."""
+    x, (rows, target) = torch.linspace(-12, 12, 1001), logits()
+    y, g = torch.randn(3, 5, 7), torch.randn(3, 5, 7)
+    for kernel, arrays_of, more in (
+        (sigmoid, (x,), {}),
+        (silu, (x,), {}),
+        (softmax, (y,), {"dim": 1, "grad_output": g}),
+        (mse_loss, (y, g), {}),
+        (cross_entropy, (rows, target), {}),
+        (cross_entropy, (rows, target), LOSS_WITH_ALL),
+    ):
+        found = kernel(*arrays_of, **more)
+        wanted = uncompiled(kernel.record.function, *kernel.results)(*arrays_of, **more)
+        torch.testing.assert_close(found, wanted, rtol=2**-21, atol=2**-23)
+
+
+def test_precise_is_the_plain_call_to_the_bit(silu: Fused) -> None:
     x = torch.linspace(-12, 12, 1001)
-    value, derivative, bend = fuse(
-        activations.gelu, "value", "derivative", "second_derivative", precise=True
-    )(x)
-    assert torch.equal(value, activations.gelu(x))
-    assert torch.equal(derivative, activations.gelu_derivative(x))
-    assert torch.equal(bend, activations.gelu_second_derivative(x))
-    assert not torch.equal(fuse(activations.gelu, "value")(x), value)
+    precise = fuse(activations.silu, *silu.results, precise=True)
+    value, derivative, bend = precise(x)
+    assert torch.equal(value, activations.silu(x))
+    assert torch.equal(derivative, activations.silu_derivative(x))
+    assert torch.equal(bend, activations.silu_second_derivative(x))
+    assert not torch.equal(silu(x)[0], value)
 
 
-def test_a_second_derivative_keeps_its_digits_where_it_cancels() -> None:
+def test_a_second_derivative_keeps_its_digits_where_it_cancels(silu: Fused) -> None:
     x = torch.linspace(2.39, 2.41, 2001)  # there silu'' crosses 0
-    found = fuse(activations.silu, "value", "second_derivative")(x)[1]
     expected = activations.silu_second_derivative(x)
-    torch.testing.assert_close(found, expected, rtol=2**-23, atol=0)
+    torch.testing.assert_close(silu(x)[2], expected, rtol=2**-23, atol=0)
 
 
 def test_float64_stays_float64(sigmoid: Fused) -> None:
@@ -91,24 +182,27 @@ def test_float64_stays_float64(sigmoid: Fused) -> None:
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
-def test_rows_have_a_vector_jacobian_product(dim: int) -> None:
+def test_rows_have_a_vector_jacobian_product(softmax: Fused, dim: int) -> None:
     x, g = torch.randn(3, 5, 7), torch.randn(3, 5, 7)
-    value, gradient = fuse(activations.softmax)(x, dim=dim, grad_output=g)
+    kernel = softmax if dim == 1 else uncompiled(activations.softmax)
+    value, gradient = kernel(x, dim=dim, grad_output=g)
     torch.testing.assert_close(value, activations.softmax(x, dim))
     torch.testing.assert_close(gradient, activations.softmax_vjp(x, g, dim))
 
 
 def test_parameters_and_reductions_are_those_of_the_function(cross_entropy: Fused) -> None:
     x, target = logits()
-    for more in (
-        {},
-        {"reduction": "sum", "grad_output": torch.tensor(0.5)},
-        {"reduction": "none", "grad_output": torch.arange(6.0)},
-        {"label_smoothing": 0.1, "ignore_index": int(target[0]), "weight": torch.rand(37)},
+    plain = uncompiled(losses.cross_entropy)
+    for kernel, more in (
+        (cross_entropy, {}),
+        (cross_entropy, LOSS_WITH_ALL),
+        (plain, {"reduction": "sum", "grad_output": torch.tensor(0.5)}),
+        (plain, {"reduction": "none", "grad_output": torch.arange(6.0)}),
+        (plain, {"label_smoothing": 0.1, "ignore_index": 3, "weight": torch.rand(37)}),
     ):
         backward = {n: v for n, v in more.items() if n == "grad_output"}
         forward = {n: v for n, v in more.items() if n != "grad_output"}
-        value, gradient = cross_entropy(x, target, **more)
+        value, gradient = kernel(x, target, **more)
         torch.testing.assert_close(value, losses.cross_entropy(x, target, **forward))
         expected = losses.cross_entropy_gradient(x, target, **forward, **backward)
         torch.testing.assert_close(gradient, expected)
@@ -135,15 +229,18 @@ def test_results_are_written_where_one_says(sigmoid: Fused, cross_entropy: Fused
 
 
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("function", [activations.gelu, activations.softmax, losses.mse_loss])
-def test_an_input_is_overwritten_after_everything_is_read(function: Any, first: bool) -> None:
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "mse_loss"])
+def test_an_input_is_overwritten_after_everything_is_read(
+    name: str, first: bool, request: pytest.FixtureRequest
+) -> None:
     """Whichever result goes into it, and whichever input it is."""
-    kernel, kind = fuse(function), operation(function).kind
+    kernel = request.getfixturevalue(name)
+    function, kind = kernel.record.function, kernel.record.kind
     x, other = torch.randn(4, 50), torch.randn(4, 50)
     arguments, more = (x,), {"grad_output": other} if kind == "rowwise" else {}
     if kind == "loss":
         arguments = (x, other)
-    expected = kernel(*(a.clone() for a in arguments), **more)
+    expected = uncompiled(function)(*arguments, **more)
     place = x if first or kind == "elementwise" else other
     out = place if kind == "loss" else (place, torch.empty_like(x))
     if kind != "loss" and not first:
@@ -196,40 +293,99 @@ def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused) -> None:
 # --- how often they are compiled -----------------------------------------------------------------
 
 
-def test_another_length_is_not_compiled_again(sigmoid: Fused, cross_entropy: Fused) -> None:
+def test_another_length_is_not_compiled_again(
+    sigmoid: Fused, mse_loss: Fused, cross_entropy: Fused
+) -> None:
     """But for the first small and the first large one: a small one has no use for two threads."""
-    for size in (100, compiler.SMALL + 1):
-        sigmoid(torch.randn(size))
+
+    def into_place(rows: int, classes: int) -> None:
+        x, target = logits(rows, classes)
+        cross_entropy(x, target, out=torch.empty_like(x))
+
+    for size in (100, SMALL + 1):
+        sigmoid(torch.randn(size), out=tuple(torch.empty(2, size)))
     for rows in (4, 400):
-        cross_entropy(*logits(rows, 100))
-    mse = fuse(losses.mse_loss)
-    mse(*torch.randn(2, 1 << 20))
-    before, seconds = compiler.compilations(), sigmoid.compile_seconds
+        into_place(rows, 100)
+    mse_loss(*torch.randn(2, 1 << 20))
+    before, seconds = Compiled.compilations, sigmoid.compile_seconds
     assert seconds > 0
     for size in (2, 3, 64, 1000, 65_537):
-        value, derivative = sigmoid(torch.full((size,), 0.5))
-        assert value.shape == derivative.shape == (size,)
+        out = tuple(torch.empty(2, size))
+        assert sigmoid(torch.full((size,), 0.5), out=out)[1] is out[1]
+        torch.testing.assert_close(out[1], activations.sigmoid_derivative(torch.full((size,), 0.5)))
     for rows, classes in ((2, 37), (7, 50), (33, 1000)):
-        cross_entropy(*logits(rows, classes))
-    for size in (compiler.SMALL + 1, 50_000, 100_003):
-        mse(*torch.randn(2, size))
-    assert compiler.compilations() == before
+        into_place(rows, classes)
+    for size in (SMALL + 1, 50_000, 100_003):
+        mse_loss(*torch.randn(2, size))
+    assert Compiled.compilations == before
     assert sigmoid.compile_seconds == seconds
 
 
 @pytest.mark.skipif(not pick_vec_isa(), reason="no vector instructions")
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_loops_take_vectors_and_keep_one_row(kind: torch.dtype) -> None:
+def test_loops_take_vectors_and_keep_one_row(
+    kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The exponentials, for the loop that divides them; results go into their buffers at once."""
-    x = torch.randn(4, 5000).to(kind)
+    if code_generator() is None:
+        pytest.skip("no code generator for this torch")
+    x, codes = torch.randn(4, 5000).to(kind), []
     kernel, out = fuse(activations.softmax), (torch.empty_like(x), torch.empty_like(x))
-    with fresh_cache():
-        _, (code,) = run_and_get_code(lambda: kernel(x, grad_output=x, out=out))
+    monkeypatch.setattr(GraphLowering, "save_output_code", codes.append)
+    with inductor.patch(fx_graph_cache=False):  # or no code would be written
+        kernel(x, grad_output=x, out=out)
+    (code,) = codes
     assert "at::vec::cast<float, int32_t>" in code
     assert code.count("std::make_unique") == 1
     assert code.count("__builtin_prefetch") == 1  # of x, which is grad_output too
     assert "if (auto" in code  # what is the same for a row, before the loop
     assert not any(slow in code for slow in ("bit_cast", "tmpbuf", "cascade_sum"))
+
+
+def test_private_classes_are_those_the_code_generator_extends() -> None:
+    """The canary: each name of inductor that the generator overrides or calls, by its signature."""
+    if code_generator() is None:
+        pytest.skip("no code generator for this torch")
+    vec = cpp.CppVecKernel
+    leans_on = {
+        (vec, "load"): ["self", "name", "index"],
+        (vec, "reduction_combine_vec"): ["self", "reduction_type", "var", "next_value"],
+        (vec, "need_use_acc_helper"): ["self", "reduction_type", "dtype", "use_scalar"],
+        (vec, "broadcast"): ["self", "scalar_var"],
+        **{(vec, f"_get_{name}"): ["self", "dtype"] for name in ("vec_type", "mask_type")},
+        (vec, "_get_num_vectors"): ["self", "dtype"],
+        (cpp.CppKernelProxy, "codegen_nodes"): ["self", "nodes"],
+    }
+    for (owner, name), parameters in leans_on.items():
+        found = list(inspect.signature(getattr(owner, name)).parameters)
+        assert found[: len(parameters)] == parameters, f"{owner.__name__}.{name}"
+    attributes = {
+        cpp.CppVecOverrides: ("to_dtype_bitcast", "maximum", "minimum", "isnan", "isinf"),
+        cpp.CppKernelProxy: ("kernel_cls", "vec_kernel_cls", "tile2d_kernel_cls"),
+        cpp.CppScheduling: ("kernel_proxy_cls",),
+        inductor: ("_pre_fusion_custom_pass", "_post_fusion_custom_pass"),
+    }
+    for owner, names in attributes.items():
+        for name in names:
+            assert hasattr(owner, name), name
+
+
+@pytest.mark.parametrize("missing", ["a private class", "a version in the range"])
+def test_without_a_code_generator_stock_inductor_writes_the_loops(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "a private class":
+        monkeypatch.delattr(cpp, "CppTile2DKernel")
+        monkeypatch.delitem(sys.modules, compiler.CODEGEN, raising=False)
+    else:
+        monkeypatch.setattr(compiler, "CODEGEN_VERSIONS", ((1, 0), (1, 13)))
+    x = torch.linspace(-2, 2, 9)
+    monkeypatch.setattr(compiler, "code_generator", functools.cache(code_generator.__wrapped__))
+    with pytest.warns(UserWarning, match=r"gradref.fuse: no C\+\+ code generator") as warned:
+        value, derivative = (fuse(activations.relu, name)(x) for name in ("value", "derivative"))
+    assert len(warned) == 1
+    assert torch.equal(value, x.relu())
+    assert torch.equal(derivative, (x > 0).float())
 
 
 def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,32 +402,33 @@ def test_without_a_compiler_it_is_the_plain_call(monkeypatch: pytest.MonkeyPatch
 
 def known(kernel: Fused, *args: Tensor, **kwargs: Any) -> bool:
     """Whether a call would run without being looked at."""
-    call = Call.of(args, kwargs, kwargs.pop("out", None))
-    return call is not None and call.form in kernel._known
+    form = CallForm.of(args, kwargs, kwargs.pop("out", None))
+    return form is not None and form.key in kernel._replays
 
 
-def test_a_call_of_a_known_form_is_of_its_own_arrays() -> None:
-    kernel = fuse(losses.cross_entropy)
+def test_a_call_of_a_known_form_is_of_its_own_arrays(mse_loss: Fused, cross_entropy: Fused) -> None:
     for rows, classes in ((6, 37), (6, 37), (6, 37), (7, 37), (6, 38), (6, 37)):
         x, target = torch.randn(rows, classes), torch.randint(0, classes, (rows,))
-        for more in ({}, {"reduction": "sum"}, {"weight": torch.rand(classes)}):
-            place = torch.empty_like(x)
-            for out in (None, place, x.clone()):
-                first = out if out is not None and out is not place else x
-                value, gradient = kernel(first, target, **more, out=out)
-                assert out is None or gradient is out
-                torch.testing.assert_close(value, losses.cross_entropy(x, target, **more))
-                wanted = losses.cross_entropy_gradient(x, target, **more)
-                torch.testing.assert_close(gradient, wanted)
-    mse, other = fuse(losses.mse_loss), torch.randn_like(x)
-    for second in (x, x, x, other, other, x):
-        torch.testing.assert_close(mse(x, second)[1], losses.mse_loss_gradient(x, second))
-    assert known(mse, x, x)
-    assert known(mse, x, other)
-    assert known(kernel, x, target)
-    assert known(kernel, x, target, out=place)
-    assert known(kernel, x, target, out=x)
-    assert not known(kernel, x, target, reduction="none")
+        place = torch.empty_like(x)
+        for out in (None, place, x.clone()):
+            first = out if out is not None and out is not place else x
+            value, gradient = cross_entropy(first, target, out=out)
+            assert out is None or gradient is out
+            torch.testing.assert_close(value, losses.cross_entropy(x, target))
+            torch.testing.assert_close(gradient, losses.cross_entropy_gradient(x, target))
+    other, weight = torch.randn_like(x), torch.rand_like(x)
+    seconds = [(second, {}) for second in (x, x, x, other, other, x)]
+    for second, more in (*seconds, *[(other, {"weight": weight}), (other, {})] * 3):
+        value, gradient = mse_loss(x, second, **more)
+        torch.testing.assert_close(value, losses.mse_loss(x, second, **more))
+        torch.testing.assert_close(gradient, losses.mse_loss_gradient(x, second, **more))
+    assert known(mse_loss, x, x)
+    assert known(mse_loss, x, other)
+    assert known(mse_loss, x, other, weight=weight)
+    assert known(cross_entropy, x, target)
+    assert known(cross_entropy, x, target, out=place)
+    assert known(cross_entropy, x, target, out=x)
+    assert not known(cross_entropy, x, target, reduction="sum")
 
 
 def test_what_is_refused_is_refused_of_a_known_form_too(sigmoid: Fused) -> None:
@@ -291,12 +448,12 @@ def test_what_is_refused_is_refused_of_a_known_form_too(sigmoid: Fused) -> None:
         sigmoid(forward_ad.make_dual(x.detach(), x.detach()), out=out)
 
 
-def test_a_known_form_keeps_no_array() -> None:
-    kernel, x = fuse(activations.tanh), torch.randn(64)
+def test_a_known_form_keeps_no_array(sigmoid: Fused) -> None:
+    x = torch.randn(64)
     for _ in range(3):
-        results = kernel(x)
+        results = sigmoid(x)
     held = [weakref.ref(t) for t in (x, *results)]
-    assert known(kernel, x)
+    assert known(sigmoid, x)
     del x, results
     assert [ref() for ref in held] == [None] * 3
 

@@ -212,19 +212,33 @@ def test_weights_are_constants() -> None:
         )
 
 
-def test_compiled_training_step_is_the_eager_one() -> None:
+@pytest.mark.parametrize(
+    ("backend", "activation", "parameters", "loss", "smoothing"),
+    [
+        ("aot_eager", activations.gelu, {"approximate": "tanh"}, losses.cross_entropy, 0.1),
+        ("inductor", activations.silu, {}, losses.nll_loss, None),
+    ],
+)
+def test_compiled_training_step_is_the_eager_one(
+    backend: str,
+    activation: Callable[..., Tensor],
+    parameters: dict[str, Any],
+    loss: Callable[..., Tensor],
+    smoothing: float | None,
+) -> None:
+    """Traced in whole for the longest formulas; compiled, which takes seconds, for short ones."""
     torch.manual_seed(0)
     net = torch.nn.Linear(8, 5)
     x, target = torch.randn(16, 8), torch.randint(0, 5, (16,))
-    activation = gradref.as_autograd(activations.gelu)
-    loss = gradref.as_autograd(losses.cross_entropy)
+    activated, lost = gradref.as_autograd(activation), gradref.as_autograd(loss)
+    more = {} if smoothing is None else {"label_smoothing": smoothing}
 
     def step(x: Tensor, target: Tensor) -> Tensor:
-        result: Tensor = loss(activation(net(x), approximate="tanh"), target, label_smoothing=0.1)
+        result: Tensor = lost(activated(net(x), **parameters), target, **more)
         return result
 
     gradients, values = [], []
-    for run in (step, torch.compile(step, fullgraph=True)):
+    for run in (step, torch.compile(step, fullgraph=True, backend=backend)):
         net.zero_grad()
         value = run(x, target)
         value.backward()
@@ -235,16 +249,37 @@ def test_compiled_training_step_is_the_eager_one() -> None:
     assert torch.equal(gradients[0], gradients[1])
 
 
-def test_plain_functions_compile() -> None:
+def test_compiled_models_differ_where_their_activations_do() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self, activation: Callable[..., Tensor]) -> None:
+            super().__init__()
+            self.activation = gradref.as_autograd(activation)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.activation(x)
+            return result
+
+    x = torch.linspace(-2, 2, 5)
+    for activation in (activations.relu, activations.silu):
+        compiled = torch.compile(Model(activation), fullgraph=True, backend="eager")
+        assert torch.equal(compiled(x), activation(x))
+
+
+@pytest.mark.parametrize(
+    ("backend", "function", "parameters"),
+    [
+        ("aot_eager", activations.gelu, {"approximate": "tanh"}),
+        ("inductor", activations.silu, {}),
+        ("inductor", activations.softmax, {"dim": 0}),
+    ],
+)
+def test_plain_functions_compile(
+    backend: str, function: Callable[..., Tensor], parameters: dict[str, Any]
+) -> None:
     x = torch.linspace(-5, 5, 64)
-    for function, parameters in (
-        (activations.silu, {}),
-        (activations.gelu, {"approximate": "tanh"}),
-        (activations.softmax, {"dim": 0}),
-    ):
-        compiled = torch.compile(lambda x, f=function, p=parameters: f(x, **p), fullgraph=True)
-        for kind in (torch.float32, torch.bfloat16):
-            assert torch.equal(compiled(x.to(kind)), function(x.to(kind), **parameters))
+    compiled = torch.compile(lambda x: function(x, **parameters), fullgraph=True, backend=backend)
+    for kind in (torch.float32, torch.bfloat16):
+        assert torch.equal(compiled(x.to(kind)), function(x.to(kind), **parameters))
 
 
 def test_it_trains_a_model() -> None:

@@ -44,9 +44,13 @@ def narrowed(result: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Evaluation(threading.local):
-    """Whether formulas are evaluated in the native dtype; only :func:`native` changes it."""
+    """Whether formulas are evaluated in the native dtype; only :func:`native` changes it.
 
-    is_native = False
+    An attribute of each thread, not of the class: that one is all that dynamo reads in torch 2.9.
+    """
+
+    def __init__(self) -> None:
+        self.is_native = False
 
 
 _EVALUATION = _Evaluation()

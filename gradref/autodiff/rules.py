@@ -192,6 +192,9 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     def apply(*values: Any) -> Tensor:
         return apply_rule(rule, *values)
 
+    # Dynamo guards a function by its code object, which all of these would share: a model compiled
+    # with one activation would answer for the same model with another.
+    apply.__code__ = apply.__code__.replace(co_name=record.name)
     # Dynamo does not look inside, and AOTAutograd traces the rules.
     in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
         apply

@@ -21,7 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from gradref.bench.subjects import Subject
 
-Run = Callable[[], Any]
+Contender = Callable[[], Any]
 
 # --- the textbook --------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
 # --- who there is --------------------------------------------------------------------------------
 
 
-def peers(subject: Subject) -> Iterator[tuple[str, Run]]:
+def peers(subject: Subject) -> Iterator[tuple[str, Contender]]:
     """Those who have the operation, by name; every result is that of the fused kernel."""
     name = subject.record.name
     given = [*subject.arrays.values(), *subject.vector.values()]
@@ -101,7 +101,7 @@ def _has(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _on_a_cpu(formula: Callable[..., Any], given: list[Tensor]) -> Iterator[tuple[str, Run]]:
+def _on_a_cpu(formula: Callable[..., Any], given: list[Tensor]) -> Iterator[tuple[str, Contender]]:
     arrays = [tensor.numpy() for tensor in given]
     if formula is not _gelu:  # NumPy has no erf
         yield "textbook, NumPy", lambda: _tensors(formula(np, *arrays))
@@ -123,7 +123,7 @@ def _tensors(results: Any) -> tuple[Tensor, ...]:
     return tuple(torch.as_tensor(result) for result in results)
 
 
-def _sklearn(x: Tensor, target: Tensor) -> Run:
+def _sklearn(x: Tensor, target: Tensor) -> Contender:
     """With weights of 1/n, so that its sum is our mean."""
     loss, n = import_module("sklearn._loss._loss").CyHalfBinomialLoss(), x.numel()
     raw, truth = x.numpy(), target.numpy()
@@ -137,7 +137,7 @@ def _sklearn(x: Tensor, target: Tensor) -> Run:
     return run
 
 
-def _in_triton(name: str, given: list[Tensor]) -> Iterator[tuple[str, Run]]:
+def _in_triton(name: str, given: list[Tensor]) -> Iterator[tuple[str, Contender]]:
     from gradref.bench import triton_rows
 
     if name == "softmax" and given[0].shape[1] <= triton_rows.ON_CHIP:
@@ -152,7 +152,7 @@ def _in_triton(name: str, given: list[Tensor]) -> Iterator[tuple[str, Run]]:
         yield "Triton", run
 
 
-def _liger(x: Tensor, target: Tensor) -> Run:
+def _liger(x: Tensor, target: Tensor) -> Contender:
     functional = import_module("liger_kernel.transformers.functional")
 
     def run() -> tuple[Tensor, ...]:

@@ -53,8 +53,7 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
     """The contest of one subject, after everybody has agreed on the result."""
     torch.compiler.reset()  # dynamo gives up on a function that has been compiled 8 times
     subject.check()
-    contenders = subject.contenders()
-    seconds = contest(contenders, rounds, subject.device, subject.seed)
+    seconds = contest(subject.contenders, rounds, subject.device, subject.seed)
     return Result(
         subject.record.name,
         subject.kernel.results,
@@ -64,7 +63,7 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
         seconds,
         subject.kernel.compile_seconds,
         subject.traffic,
-        {name: peak_bytes(call, subject.device) for name, call in contenders.items()},
+        {name: peak_bytes(call, subject.device) for name, call in subject.contenders.items()},
     )
 
 

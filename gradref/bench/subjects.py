@@ -14,8 +14,9 @@ from torch import Tensor
 from gradref.arrays import BLOCK, narrowed, widen
 from gradref.bench.peers import peers
 from gradref.declare.operation import Draw, Operation, formula_of
-from gradref.fusion import compiler
+from gradref.fusion.compiler import Compiled
 from gradref.fusion.fused import Fused, fuse
+from gradref.fusion.settings import settings
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
@@ -104,6 +105,7 @@ class Subject:
         count = 1 if self.record.kind == "loss" else 2
         return tuple(torch.empty_like(self.first) for _ in range(count))
 
+    @cached_property
     def contenders(self) -> dict[str, Callable[[], Any]]:
         """Everybody, by name; all return the value and the derivative, but for the bounds."""
         found = {
@@ -214,12 +216,12 @@ class Subject:
                 assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
 
-        kernel = compiler.Kernel(touch, compiler.settings(self.first.numel(), True))
+        compiled = Compiled(touch, settings(self.first.numel(), True))
         tensors = {str(i): a for i, a in enumerate(read)}
-        kernel(tensors, self.buffers)
-        _, run = kernel(tensors, self.buffers)
-        assert run is not None  # it was of these very tensors
-        return lambda: run.graph(*run.arguments)
+        compiled(tensors, self.buffers)
+        _, call = compiled(tensors, self.buffers)
+        assert call is not None  # it was of these very tensors
+        return lambda: call.graph(*call.arguments)
 
     @property
     def traffic(self) -> int:
@@ -229,12 +231,11 @@ class Subject:
 
     def check(self) -> None:
         """Refuse to time what does not agree: on a sum of magnitudes, to a few digits."""
-        contenders = self.contenders()
-        expected = [_cloned(r) for r in contenders.pop(PLAIN)()]
-        for bound in (BOUND, FORMULAS):
-            contenders.pop(bound)
+        expected = [_cloned(r) for r in self.contenders[PLAIN]()]
         tolerance = 64 * torch.finfo(getattr(torch, self.dtype)).eps
-        for name, run in contenders.items():
+        for name, run in self.contenders.items():
+            if name in (PLAIN, BOUND, FORMULAS):
+                continue
             wanted = expected[:1] if name in (VALUE, TORCH_VALUE) else expected
             for got, want in zip(run(), wanted, strict=True):
                 off = (got.double() - want).abs().nansum()

@@ -1,8 +1,10 @@
-"""The C++ that inductor writes, where it leaves time: classes of its own, in place of its own.
+"""The C++ that inductor writes for a CPU, made faster: an optional part, out of private classes.
 
-It takes apart a vector whose bits are cast, asks four instructions of a bound that is a number and
-has a maximum wait for as many, cascades sums too short for it, stores what no other loop reads,
-loads again and again what is the same for a row, and lets the memory wait meanwhile.
+Stock inductor takes a vector apart to cast its bits; it asks for NaN at every bound, though a bound
+that is a constant is none; it adds short sums in a cascade; it stores rows that no other loop reads
+and loads again and again what is the same for a whole row. The classes here write what a compiler
+turns into vector instructions, and prefetch the next row meanwhile. They change what a loop costs,
+not what it means. :func:`gradref.fusion.compiler.code_generator` says when they are used.
 """
 
 from __future__ import annotations
@@ -22,20 +24,22 @@ from torch._inductor.codegen.cpp import (
     CppVecOverrides,
 )
 from torch._inductor.codegen.cpp_utils import LocalBufferContext, cexpr_index
+from torch._inductor.custom_graph_pass import CustomSchedulerPass
+from torch._inductor.dependencies import WeakDep
 from torch._inductor.utils import IndentedBuffer
 from torch._inductor.virtualized import V
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-from gradref.fusion.compiler import SMALL
+from gradref.fusion.passes import CachedBySource
+from gradref.fusion.settings import SMALL
 
 Code = Callable[..., Any]
-"""What writes the code of an operation on variables of inductor's."""
+"""Write the C++ of an operation on variables of inductor's."""
 
 _index: Callable[[Any], str] = cexpr_index
 
 NEXT_FITS = 1 << 17
-"""The longest row, in elements, beside which the next one is still in a core's cache when its turn
-comes."""
+"""The longest row, in elements, that leaves room in a core's cache for the next one."""
 
 CAST = {
     (torch.float32, torch.int32): "at::vec::cast<float, int32_t>",
@@ -46,12 +50,12 @@ INF = "std::numeric_limits<float>::infinity()"
 
 
 def _kernel() -> Any:
-    """The one whose code is being written."""
+    """Return the inductor kernel whose code is being written."""
     return V.kernel
 
 
 def _bit_cast(inductors: Code) -> Code:
-    """The bits of one or two vectors as another type of the same width."""
+    """Reinterpret the bits of one or two vectors as another type of the same width."""
 
     def to_dtype_bitcast(x: Any, dtype: torch.dtype, src_dtype: torch.dtype) -> Any:
         cast, vectors = CAST.get((dtype, src_dtype)), _kernel()._get_num_vectors(dtype)
@@ -65,7 +69,7 @@ def _bit_cast(inductors: Code) -> Code:
 
 
 def _clamped(inductors: Code, clamp: str) -> Code:
-    """The larger or smaller of a vector and a number, which is not NaN."""
+    """Bound a vector by a constant, which is not NaN, in one instruction."""
 
     def of(a: Any, b: Any) -> Any:
         numbers = [v for v in (a, b) if not v.is_vec and v.bounds.is_singleton()]
@@ -78,7 +82,7 @@ def _clamped(inductors: Code, clamp: str) -> Code:
 
 
 def _classified(inductors: Code, condition: str) -> Code:
-    """A class of float32 numbers by a comparison."""
+    """Test float32 numbers for NaN or infinity by one comparison of vectors."""
 
     def of(x: Any) -> Any:
         if not x.is_vec or x.dtype is not torch.float32:
@@ -96,11 +100,11 @@ OURS: dict[str, Callable[[Code], Code]] = {
     "isnan": functools.partial(_classified, condition="{x} != {x}"),
     "isinf": functools.partial(_classified, condition="{x}.abs() == {vector}({inf})"),
 }
-"""What writes an operation, made from what inductor writes for scalars and other types."""
+"""How an operation is written; what inductor writes stays for scalars and other types."""
 
 
 class VecOverrides(CppVecOverrides):
-    """Operations on vectors."""
+    """Write operations on vectors."""
 
     def __init__(self) -> None:
         for name, ours in OURS.items():
@@ -108,15 +112,15 @@ class VecOverrides(CppVecOverrides):
 
 
 class LongSums(CppKernel):
-    """Sums in a cascade only where they are longer than what one thread takes alone.
+    """Add in a cascade only where a sum is longer than what one thread takes alone.
 
-    A cascade adds 4096 vectors one after the other, before it is one.
+    A cascade adds its first 4096 vectors one after the other: below that it only costs time.
     """
 
     def need_use_acc_helper(
         self, reduction_type: str, dtype: torch.dtype, use_scalar: bool
     ) -> bool:
-        """Whether a sum, or anything else, is accumulated with more than a register."""
+        """Return whether a reduction needs more than a register to accumulate in."""
         kernel: Any = super()
         if reduction_type != "sum" or self.call_ranges is None:
             return bool(kernel.need_use_acc_helper(reduction_type, dtype, use_scalar))
@@ -127,7 +131,7 @@ class LongSums(CppKernel):
 
 
 class VecKernel(LongSums, CppVecKernel):
-    """A loop over vectors."""
+    """Write a loop over vectors."""
 
     overrides: Any = VecOverrides
 
@@ -138,9 +142,9 @@ class VecKernel(LongSums, CppVecKernel):
         self.rows: dict[tuple[str, Any], None] = {}
 
     def load(self, name: str, index: Any) -> Any:
-        """Load what is the same for a whole row before the loop over it, and note where rows lie.
+        """Load what is the same for a whole row before the loop over it, and note the rows read.
 
-        The compiler does not, as it cannot know that nothing of it is stored to.
+        A C++ compiler does not hoist such a load: it cannot exclude that a store changes it.
         """
         kernel: Any = super()
         if not self.is_along_row or self.tail_size is not None or self._load_mask is not None:
@@ -157,12 +161,12 @@ class VecKernel(LongSums, CppVecKernel):
 
     @property
     def is_along_row(self) -> bool:
-        """Whether the vectors of a loop over rows lie in the rows."""
+        """Return whether the loop takes its vectors along the rows."""
         is_last = 0 < self.tiling_idx == len(self.itervars) - 1
         return is_last and type(self) is VecKernel and _row_scope() is not None
 
     def fetch_next_row(self) -> None:
-        """Let the memory work while this row is computed."""
+        """Prefetch the next row while this one is computed."""
         row, length = self.itervars[-2], _index(self.rename_indexing(self.ranges[-1]))
         for name, index in self.rows:
             place = _index(self.rename_indexing(index.subs(row, row + 1)))
@@ -172,7 +176,10 @@ class VecKernel(LongSums, CppVecKernel):
     def reduction_combine_vec(
         self, reduction_type: str, var: Any, next_value: Any, *args: Any, **kwargs: Any
     ) -> str:
-        """A maximum that looks for NaN in what comes next, without waiting for the last result."""
+        """Take a maximum that looks for NaN in the new operand alone.
+
+        To look for it in the result would make every step wait for the one before.
+        """
         kernel: Any = super()
         code = str(kernel.reduction_combine_vec(reduction_type, var, next_value, *args, **kwargs))
         is_float = kwargs.get("src_dtype", torch.float32) is torch.float32
@@ -182,20 +189,20 @@ class VecKernel(LongSums, CppVecKernel):
 
 
 class TileKernel(VecKernel, CppTile2DKernel):
-    """A loop over squares of vectors, which are transposed."""
+    """Write a loop over square tiles, which are transposed."""
 
     overrides = CppTile2DOverrides
 
 
 class KernelProxy(CppKernelProxy):
-    """One of the loops over a row that share a loop over the rows."""
+    """Write one of the inner loops that share a loop over the rows."""
 
     kernel_cls, vec_kernel_cls, tile2d_kernel_cls = LongSums, VecKernel, TileKernel
 
     def codegen_nodes(self, nodes: list[Any]) -> None:
-        """Keep a row in memory only where another loop reads it, and fetch the next one in time.
+        """Buffer a row only where another loop reads it, and prefetch the next row.
 
-        One that is written and read in one loop, like the copy of a result into its buffer, is left
+        What is written and read within one loop, as the copy of a result into its buffer, is left
         to inductor, which removes it.
         """
         scope = _row_scope()
@@ -219,17 +226,18 @@ class KernelProxy(CppKernelProxy):
 
 
 def _row_scope() -> LocalBufferContext | None:
-    """Where loops over a row share what they keep of it; None elsewhere."""
+    """Return where the loops over a row keep what they share; None outside of such loops."""
     scope = V.local_buffer_context
     return scope if isinstance(scope, LocalBufferContext) else None
 
 
 def _after(constants: IndentedBuffer, lines: Callable[[], list[str]]) -> list[str]:
-    """A loop in the scope of its constants."""
+    """Write a loop in the scope of the constants that it uses."""
     return [*(f"if ({line} true)" for line in constants.getvalue().splitlines()), *lines()]
 
 
 def _not_in(scope: LocalBufferContext, name: str) -> None:
+    """Take a buffer out of what the loops over a row keep."""
     local = scope.global_to_local.pop(name, None)
     if local is None:
         return
@@ -237,3 +245,59 @@ def _not_in(scope: LocalBufferContext, name: str) -> None:
     scope.removed_buffers.discard(name)
     if local not in scope.global_to_local.values():
         del scope.local_buffers[local.get_name()]
+
+
+# --- passes of the scheduler ---------------------------------------------------------------------
+
+
+def scheduler_passes() -> dict[str, Any]:
+    """Return the passes before and after the fusion of loops, as options of inductor's."""
+    return {
+        "_pre_fusion_custom_pass": DelayReductions(),
+        "_post_fusion_custom_pass": GenerateVectorCode(),
+    }
+
+
+class DelayReductions(CachedBySource, CustomSchedulerPass):
+    """Schedule the sum of a loss last, so that its gradient can share the loop over the rows.
+
+    Inductor fuses a sum with elementwise work that comes before it, not after it; and it would
+    fuse the sum with the count of the rows, for which the gradient then waits.
+    """
+
+    def __call__(self, nodes: list[Any]) -> list[Any]:
+        """Move what no array waits for, a loss and what becomes of it, to the end."""
+        sums = {n.get_name() for n in nodes if n.is_reduction()}
+        size = max(map(_elements, nodes))
+        arrays = [n for n in nodes if not n.is_reduction() and _elements(n) == size]
+        awaited = set().union(*(n.ancestors for n in arrays), (n.get_name() for n in arrays))
+        first = [n for n in nodes if n.get_name() in awaited]
+        last = [n for n in nodes if n.get_name() not in awaited]
+        for node in last:
+            for array in arrays:
+                if node.is_reduction() and array.ancestors & sums:
+                    _wait(node, array)
+        return first + last
+
+
+class GenerateVectorCode(CachedBySource, CustomSchedulerPass):
+    """Let :class:`KernelProxy` write the loops for a CPU."""
+
+    def __call__(self, nodes: list[Any]) -> list[Any]:
+        """Return the same nodes."""
+        for device in {node.get_device() for node in nodes}:
+            if device is not None and device.type == "cpu":
+                backend: Any = V.graph.scheduler.get_backend(device)
+                backend.kernel_proxy_cls = KernelProxy
+        return nodes
+
+
+def _elements(node: Any) -> int:
+    return int(V.graph.sizevars.optimization_hint(node.node.get_numel(), fallback=1 << 20))
+
+
+def _wait(node: Any, other: Any) -> None:
+    """Make a node depend on another one that it does not read."""
+    for name in other.get_buffer_names():
+        node.add_fake_dep(WeakDep(name, mutating_buf=name, is_fake=True))
+    node.ancestors |= other.ancestors | {other.get_name()}

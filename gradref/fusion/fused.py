@@ -25,34 +25,37 @@ from gradref.autodiff import lookup
 from gradref.declare.calls import bind
 from gradref.declare.operation import Operation, operation
 from gradref.environment import has_compiler
-from gradref.fusion.replay import Again, Call
+from gradref.fusion.replay import CallForm, Replay
+from gradref.fusion.settings import SMALL, settings
 
 if TYPE_CHECKING:
-    from gradref.fusion.compiler import Run
+    from gradref.fusion.compiler import GraphCall
 
 DEFAULT = {
     "elementwise": ("value", "derivative"),
     "rowwise": ("value", "vjp"),
     "loss": ("value", "gradient"),
 }
-"""What is computed where nothing is chosen, by the kind of the operation."""
+"""The results where none are named, by the kind of the operation."""
 
 BACKWARD = ("grad_output", "tangent", "wrt", "along")
 """What derivatives take beyond the arguments of the function, by keyword."""
 
 CANCELLING = ("second_derivative",)
-"""What is evaluated in float64 all the same: it is a sum of terms that cancel near its zeros."""
+"""The results that are evaluated in float64 all the same: their terms cancel near their zeros."""
 
-MOST_KNOWN = 128
-"""Forms of calls that a kernel remembers."""
+MOST_REPLAYS = 128
+"""The size of the replay cache, in forms of calls."""
 
 Buffers = Sequence[Tensor | None]
-Runs = Callable[[Mapping[str, Tensor], Buffers], tuple[list[Tensor | None], "Run | None"]]
-"""The results without a buffer, and what was run for them."""
+Found = tuple[list[Tensor | None], "GraphCall | None"]
+"""The results, None for those that are in their buffers, and what can be replayed."""
+
+Compute = Callable[[Mapping[str, Tensor], Buffers], Found]
 
 
 def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> Fused:
-    """One kernel for a declared function and its derivative, or for the ``results`` that are named.
+    """Make one kernel for a declared function and its derivative, or for the ``results`` named.
 
     Results are ``"value"``, the declared derivatives, like ``"second_derivative"`` or
     ``"hessian_diagonal"``, and ``"vjp"`` and ``"jvp"``. Without any they are the value and the
@@ -94,18 +97,18 @@ class Fused:
         self._signature = record.signature
         self.__signature__ = _with_keywords(self._signature, self._functions)
         self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
-        self._kernels: dict[Any, Runs] = {}
-        self._known: dict[Any, Again] = {}
+        self._compiled: dict[Any, Compute] = {}
+        self._replays: dict[Any, Replay] = {}
 
     def __repr__(self) -> str:
         what = f"{self.record.name}: {', '.join(self.results)}"
         return f"<fused {what}{', precise' if self.precise else ''}>"
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        """The results, in the order in which they were asked for."""
-        call = Call.of(args, kwargs, out)
-        if call is not None and call.form in self._known:
-            return _unpacked(self._known[call.form].of(call.tensors))
+        """Return the results, in the order in which they were asked for."""
+        form = CallForm.of(args, kwargs, out)
+        if form is not None and form.key in self._replays:
+            return _unpacked(self._replays[form.key](form.tensors))
         backward = {name: kwargs.pop(name) for name in BACKWARD if name in kwargs}
         given = {**bind(self._signature, args, kwargs), **backward}
         first = next(iter(given))
@@ -123,24 +126,25 @@ class Fused:
         _check_apart(entered_buffers)
         buffers = [None if b is None else _same_as_input(b, tensors) for b in entered_buffers]
         constants = {name: value for name, value in given.items() if name not in tensors}
-        found, run = self._run(tensors, constants, buffers)
+        found, graph_call = self._compute(tensors, constants, buffers)
         results = [
             buffer if result is None else restore(result)
             for result, buffer in zip(found, shown, strict=True)
         ]
-        if call is not None and run is not None:
-            self._remember(call, run, results)
+        if form is not None and graph_call is not None:
+            self._record(form, graph_call, results)
         return _unpacked(results)
 
-    def _remember(self, call: Call, run: Run, results: Sequence[Any]) -> None:
-        again = Again.as_in(call.tensors, run, results)
-        if again is not None:
-            if len(self._known) == MOST_KNOWN:
-                self._known.clear()
-            self._known[call.form] = again
+    def _record(self, form: CallForm, graph_call: GraphCall, results: Sequence[Any]) -> None:
+        """Keep the call of a graph for the next call of the same form."""
+        replay = Replay.record(form.tensors, graph_call, results)
+        if replay is not None:
+            if len(self._replays) == MOST_REPLAYS:
+                self._replays.clear()
+            self._replays[form.key] = replay
 
     def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
-        """The buffer of every result, None where it has none."""
+        """Return the buffer of every result, None where it has none."""
         if out is None:
             return [None] * len(self.results)
         buffers = list(out) if isinstance(out, tuple) else [out]
@@ -155,51 +159,48 @@ class Fused:
             return self.record.coupled is None and given["reduction"] == "none"
         return result != "jacobian"
 
-    def _run(
+    def _compute(
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
-    ) -> tuple[list[Tensor | None], Run | None]:
-        """The results of the kernel, None for those that are in their buffers, and how it ran."""
-        from gradref.fusion import compiler  # torch's compiler takes seconds to import
+    ) -> Found:
+        """Compute the results by the compiled kernel, which is compiled where there is none yet."""
+        from gradref.fusion import compiler, private  # torch's compiler takes seconds to import
 
-        forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
-        places = [id(t) for t in tensors.values()]
-        into = tuple(
-            None if b is None else places.index(id(b)) if id(b) in places else "other"
-            for b in buffers
-        )
-        elements = next(iter(tensors.values())).numel()
-        key = forms, tuple(constants.items()), into, elements <= compiler.SMALL
-        settings = compiler.settings(elements, not self.precise)
         evaluate = functools.partial(self._evaluate, constants)
-        if key not in self._kernels:
-            if not has_compiler(next(iter(tensors.values())).device.type):
+        first = next(iter(tensors.values()))
+        options = settings(first.numel(), not self.precise)
+        key, into = _key(tensors, constants), _aliases(tensors, buffers)
+        if (key, into) not in self._compiled:
+            if not has_compiler(first.device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
                 return evaluate(tensors, buffers), None
-            self._kernels[key] = compiler.Kernel(evaluate, settings)
-        compiled, start = compiler.compilations(), time.perf_counter()
+            self._compiled[key, into] = compiler.Compiled(evaluate, options)
+        before, start = compiler.Compiled.compilations, time.perf_counter()
         with contextlib.nullcontext() if self.precise else arrays.native():
             try:
-                found = self._kernels[key](tensors, buffers)
-            except compiler.CompilingError:
+                found = self._compiled[key, into](tensors, buffers)
+            except private.CompilingError:
                 if not any(isinstance(place, int) for place in into):
                     raise
                 # Inductor (2.13) does not generate every loop over rows in place.
-                self._kernels[key] = _through_fresh_memory(compiler.Kernel(evaluate, settings))
-                found = self._kernels[key](tensors, buffers)
-            except compiler.TracingError:
+                apart = key, (None,) * len(into)
+                if apart not in self._compiled:
+                    self._compiled[apart] = compiler.Compiled(evaluate, options)
+                self._compiled[key, into] = _through_fresh_memory(self._compiled[apart])
+                found = self._compiled[key, into](tensors, buffers)
+            except private.TracingError:
                 # What a formula refuses comes wrapped in words about tracing: meta tensors raise it
                 # as it is, without computing anything.
                 evaluate({n: t.to("meta") for n, t in tensors.items()}, [None] * len(buffers))
                 raise
-        if compiler.compilations() > compiled:
+        if compiler.Compiled.compilations > before:
             self.compile_seconds += time.perf_counter() - start
         return found
 
     def _evaluate(
         self, constants: Mapping[str, Any], tensors: Mapping[str, Tensor], buffers: Buffers
     ) -> list[Tensor | None]:
-        """Every result by its declared function, then into the buffers: what is compiled."""
+        """Evaluate each result by its declared function, and copy it into its buffer."""
         found: list[Tensor | None] = []
         parts = zip(self.results, self._functions, self._accepted, strict=True)
         for name, function, accepted in parts:
@@ -214,20 +215,33 @@ class Fused:
 
 
 def _copied(found: Sequence[Tensor | None], buffers: Buffers) -> list[Tensor | None]:
-    """The results that have no buffer; the others are in theirs."""
+    """Copy each result into its buffer, and return those that have none."""
     for result, buffer in zip(found, buffers, strict=True):
         if buffer is not None and result is not None:
             buffer.copy_(result)
     return [r if b is None else None for r, b in zip(found, buffers, strict=True)]
 
 
-def _through_fresh_memory(kernel: Runs) -> Runs:
-    """A kernel that overwrites an input after all is computed elsewhere."""
+def _key(tensors: Mapping[str, Tensor], constants: Mapping[str, Any]) -> Any:
+    """Return what a kernel is compiled for, besides where its results go."""
+    forms = tuple((name, t.dtype, t.dim(), t.device) for name, t in tensors.items())
+    is_small = next(iter(tensors.values())).numel() <= SMALL
+    return forms, tuple(constants.items()), is_small
 
-    def through(
-        tensors: Mapping[str, Tensor], buffers: Buffers
-    ) -> tuple[list[Tensor | None], Run | None]:
-        found, _ = kernel(tensors, [None] * len(buffers))
+
+def _aliases(tensors: Mapping[str, Tensor], buffers: Buffers) -> tuple[int | str | None, ...]:
+    """Return for each result which input it overwrites, "other" for other memory, None for none."""
+    places = [id(t) for t in tensors.values()]
+    return tuple(
+        None if b is None else places.index(id(b)) if id(b) in places else "other" for b in buffers
+    )
+
+
+def _through_fresh_memory(compute: Compute) -> Compute:
+    """Overwrite an input after all results are computed elsewhere."""
+
+    def through(tensors: Mapping[str, Tensor], buffers: Buffers) -> Found:
+        found, _ = compute(tensors, [None] * len(buffers))
         return _copied(found, buffers), None
 
     return through
@@ -238,7 +252,7 @@ def _unpacked(results: Sequence[Any]) -> Any:
 
 
 def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
-    """The function of every result that can be asked for."""
+    """Return the function of every result that can be asked for."""
     declared = {n: f for n, f in record.derivatives.items() if not n.endswith("_from_output")}
     if record.kind == "loss":
         return {"value": record.function, **declared}
@@ -249,7 +263,7 @@ def _functions(record: Operation) -> dict[str, Callable[..., Any]]:
 def _with_keywords(
     signature: inspect.Signature, functions: Sequence[Callable[..., Any]]
 ) -> inspect.Signature:
-    """A signature with ``out``, and by keyword what only the derivatives take."""
+    """Return a signature with ``out``, and by keyword what only the derivatives take."""
     parameters = dict(signature.parameters)
     for function in functions:
         for extra, parameter in inspect.signature(function).parameters.items():
@@ -260,13 +274,13 @@ def _with_keywords(
 
 
 def _check_apart(buffers: Buffers) -> None:
-    """Refuse buffers of which one result would overwrite the other."""
+    """Reject buffers that share memory: one result would overwrite the other."""
     places = [arrays.memory_range(buffer) for buffer in buffers if buffer is not None]
     if any(arrays.overlap(a, b) for a, b in itertools.combinations(places, 2)):
         reject("out", "buffers that share memory", "one of its own for each result")
 
 
 def _same_as_input(buffer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The input that a buffer is a view of, if any: the compiler has to see that it is one."""
+    """Return the input that a buffer is a view of, if any: the compiler has to see them as one."""
     same = (t for t in inputs.values() if t.data_ptr() == buffer.data_ptr() and t.numel())
     return next(same, buffer)

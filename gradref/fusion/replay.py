@@ -1,8 +1,8 @@
-"""A call like one before it: of arrays of the same form, for which nothing is asked again.
+"""The replay cache: what a call has run, run again for other arrays of the same form.
 
-To bind arguments, to check arrays and to go through a compiler's guards takes longer than a small
-array does. What comes of it depends on the form of a call alone: on the shapes, strides, dtypes and
-devices of its arrays, on which of them are the same memory, and on its other arguments.
+To bind arguments, to check arrays and to evaluate a compiler's guards takes longer than to compute
+a small array. The outcome depends on the form of a call alone: on the shapes, strides, dtypes and
+devices of its arrays, on which of them share memory, and on its other arguments.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch.autograd import forward_ad
 from gradref.arrays import is_same_view, memory_range, overlap
 
 if TYPE_CHECKING:
-    from gradref.fusion.compiler import Run
+    from gradref.fusion.compiler import GraphCall
 
 PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True)
-class Call:
-    """The tensors of a call, the buffers last, and its form."""
+class CallForm:
+    """The tensors of a call, the buffers last, and what is the same for all calls of its form."""
 
     tensors: Sequence[Tensor]
-    form: Hashable
+    key: Hashable
 
     @classmethod
-    def of(cls, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Call | None:
-        """None where more counts: for other arrays, or tensors that are differentiated."""
+    def of(cls, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallForm | None:
+        """Return the form of a call; None for arrays of other libraries, or where torch traces."""
         if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
             return None
         buffers = out if isinstance(out, tuple) else (out,)
@@ -53,7 +53,10 @@ class Call:
 
 
 def _shared(tensors: Sequence[Tensor], inputs: int) -> Hashable | None:
-    """Which tensors are one, and which buffers a view of another one; None for part of one."""
+    """Return which tensors are one, and which buffers are the same view of memory as another one.
+
+    None where a buffer overlaps another tensor in part.
+    """
     extents = [memory_range(tensor) for tensor in tensors]
     pairs = []
     for j, place in enumerate(extents):
@@ -68,29 +71,31 @@ def _shared(tensors: Sequence[Tensor], inputs: int) -> Hashable | None:
 
 
 @dataclass(frozen=True)
-class Again:
-    """What to run for the tensors of a call: each argument and result is one of them, or is not."""
+class Replay:
+    """A compiled graph, with where its arguments and results stand among the tensors of a call."""
 
     graph: Callable[..., Sequence[Any]]
     arguments: Sequence[tuple[bool, Any]]
     results: Sequence[tuple[bool, int]]
 
     @classmethod
-    def as_in(cls, tensors: Sequence[Tensor], run: Run, results: Sequence[Any]) -> Again | None:
-        """As in a run of which these are the results; None if that was not of these tensors."""
+    def record(
+        cls, tensors: Sequence[Tensor], graph_call: GraphCall, results: Sequence[Any]
+    ) -> Replay | None:
+        """Record the call of a graph; None if it was not of these tensors."""
         places = {id(tensor): i for i, tensor in enumerate(tensors)}
-        fresh = {id(result): i for i, result in enumerate(run.results)}
-        if any(isinstance(a, Tensor) and id(a) not in places for a in run.arguments):
+        fresh = {id(result): i for i, result in enumerate(graph_call.results)}
+        if any(isinstance(a, Tensor) and id(a) not in places for a in graph_call.arguments):
             return None
         if any(id(result) not in places and id(result) not in fresh for result in results):
             return None
         return cls(
-            run.graph,
-            [(id(a) in places, places.get(id(a), a)) for a in run.arguments],
+            graph_call.graph,
+            [(id(a) in places, places.get(id(a), a)) for a in graph_call.arguments],
             [(id(r) in places, places.get(id(r), fresh.get(id(r), 0))) for r in results],
         )
 
-    def of(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """The results, some of them in their buffers."""
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """Return the results for the tensors of another call of the form."""
         found = self.graph(*[tensors[a] if is_one else a for is_one, a in self.arguments])
         return [tensors[i] if is_one else found[i] for is_one, i in self.results]

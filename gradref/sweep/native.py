@@ -8,18 +8,29 @@ from typing import Any
 
 from gradref.arrays import narrowed, native, widen
 from gradref.declare.operation import Operation
-from gradref.fusion import codegen, compiler
+from gradref.fusion.compiler import code_generator
 from gradref.fusion.fused import Fused, fuse
+from gradref.fusion.passes import CommonSubexpressionElimination
+from gradref.fusion.settings import settings
 from gradref.sweep.digest import source_digest
 from gradref.sweep.sweep import Sweep, sweeps
 
 SUBJECT = "gradref.fuse"
 
-WRITES_THE_LOOP = (
-    *(Fused._evaluate, native, widen, narrowed, compiler.OnceEach.__call__, compiler.settings),
-    *(codegen.LongSums, codegen.VecKernel),
-)
-"""Our part, beside torch's, in compiling an elementwise formula."""
+
+def writes_the_loop() -> tuple[Any, ...]:
+    """Return what turns an elementwise formula into machine code, besides torch."""
+    codegen = code_generator()
+    kernels = () if codegen is None else (codegen.LongSums, codegen.VecKernel)
+    return (
+        Fused._evaluate,
+        native,
+        widen,
+        narrowed,
+        CommonSubexpressionElimination.__call__,
+        settings,
+        *kernels,
+    )
 
 
 class NativeSweep(Sweep):
@@ -33,7 +44,7 @@ class NativeSweep(Sweep):
 
 @cache
 def _kernel_digest(declared: Callable[..., Any]) -> str:
-    return source_digest(declared, *WRITES_THE_LOOP)
+    return source_digest(declared, *writes_the_loop())
 
 
 def native_sweeps(

@@ -1,0 +1,76 @@
+"""Devices: every public function on fake CUDA tensors, of which torch knows all but the numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import activations
+import losses
+from gradref.declare.operation import REAL, Domain, Operation, choices
+from gradref.environment import environment
+
+ROWS, CLASSES = 3, 5
+FUNCTIONS = [
+    getattr(package, name) for package in (activations, losses) for name in sorted(package.__all__)
+]
+
+
+def array(domains: tuple[Domain, ...], wants_float: bool, dtype: torch.dtype) -> Tensor:
+    """An argument as its domain wants it; its numbers do not matter."""
+    domain = next((d for d in domains if not (wants_float and d.integer)), REAL)
+    shape = {"row": (ROWS,), "class": (CLASSES,)}.get(domain.extent, (ROWS, CLASSES))
+    return torch.zeros(shape, device="cuda", dtype=torch.int64 if domain.integer else dtype)
+
+
+def result_shape(function: Any, record: Operation, reduction: str) -> tuple[int, ...]:
+    if record.kind == "loss" and function is record.function:
+        row = (ROWS, CLASSES) if record.coupled is None else (ROWS,)
+        return row if reduction == "none" else ()
+    is_square = "_jacobian" in function.__name__ and "diagonal" not in function.__name__
+    return (ROWS, CLASSES, CLASSES) if is_square else (ROWS, CLASSES)
+
+
+def calls(function: Any, record: Operation) -> Iterator[dict[str, Any]]:
+    """The defaults, and every choice of a parameter; of ``wrt`` what can be differentiated."""
+    domains = record.array_domains(record.parameters)
+    yield {}
+    for name, values in choices(inspect.unwrap(function)).items():
+        for value in values:
+            if not all(d.integer for d in domains.get(value, (REAL,))):
+                yield {name: value}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_results_are_where_the_arguments_are(function: Any, kind: torch.dtype) -> None:
+    record: Operation = function.operation
+    signature = inspect.signature(inspect.unwrap(function)).parameters
+    domains = record.array_domains(record.parameters)
+    with FakeTensorMode():
+        for chosen in calls(function, record):
+            reduction = chosen.get("reduction", record.parameters.get("reduction", "none"))
+            given = {
+                name: array(domains.get(name, (REAL,)), name in chosen.values(), kind)
+                for name, parameter in signature.items()
+                if parameter.default is parameter.empty
+            }
+            backward = {}
+            if record.kind == "loss" and "grad_output" in signature:
+                row = result_shape(record.function, record, reduction)
+                backward["grad_output"] = torch.ones(row, device="cuda", dtype=kind)
+            result = function(*given.values(), **chosen, **backward)
+            assert result.device == torch.device("cuda", 0), chosen
+            assert result.dtype == kind, chosen
+            assert tuple(result.shape) == result_shape(function, record, reduction), chosen
+
+
+def test_the_environment_says_which_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.15.0+cu132")
+    assert environment()["torch"] == "2.15.0+cu132"
