@@ -22,7 +22,7 @@ import typer
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # for docs.* and, in docs.trust, the mutants
 
-from docs import accuracy, conventions, findings, gallery, kernels, speed, trust  # noqa: E402
+from docs import accuracy, conventions, findings, gallery, kernels, speed, times, trust  # noqa: E402
 from docs.sources import sources_digest  # noqa: E402
 
 BUILT = ROOT / "docs" / "built.json"
@@ -59,6 +59,7 @@ PARTS = {
     "speed": Part(speed.made),
     "verdicts": Part(findings.made, (Path(findings.__file__), ROOT / "gradref" / "cli.py")),
     "kernels": Part(kernels.made, (Path(kernels.__file__), *kernels.FILES)),
+    "times": Part(times.made),
     "trust": Part(trust.made, (Path(trust.__file__),)),
 }
 

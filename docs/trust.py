@@ -13,7 +13,7 @@ import torch
 from mutants import MUTANTS, Mutant  # a package of the tests
 from mutants.gates import GATES
 
-from docs.tables import table
+from docs.tables import replace_between, table
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
 from gradref.runs.check import cases, check
@@ -27,6 +27,8 @@ and the gates that kernels usually have to pass, on one draw of ordinary normal 
 correct one, written differently from ours; the last column is what the judge says of it. Made by
 `python docs/build.py`; `tests/test_mutants.py` asserts the same, with the words.
 """
+
+README = Path(__file__).parents[1] / "README.md"
 
 BY_LUCK = (39, 41)
 """Their results are whatever memory held before: a gate may see them or not."""
@@ -79,4 +81,11 @@ def made() -> dict[Path, str]:
         "",
         *table(header, rows),
     ]
-    return {Path(__file__).parent / "trust.md": "\n".join(lines) + "\n"}
+    counts = table(
+        ["gate", "caught", "passed"],
+        [[f"`{name}`", str(c), str(m)] for name, c, m in zip(names, caught, missed, strict=True)],
+    )
+    return {
+        Path(__file__).parent / "trust.md": "\n".join(lines) + "\n",
+        README: replace_between(README.read_text(), "trust", counts),
+    }

@@ -411,7 +411,7 @@ def list_operations() -> None:
 def show(
     operation: Annotated[str, typer.Argument(help="The name of an operation.")],
     plot: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="A picture of f, f', f'' and their errors.")
+        Path | None, typer.Option(dir_okay=False, help="An SVG of f, f', f'' and their errors.")
     ] = None,
 ) -> None:
     """Print what is declared of an operation: formulas, facts and the table of its kinks."""
@@ -431,8 +431,6 @@ def show(
             plot_operation(record, plot)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        except ImportError as error:
-            _give_up(f"{error}: pip install 'gradref[plot]'")
         typer.echo(f"plotted to {plot}")
 
 

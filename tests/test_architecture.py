@@ -19,7 +19,8 @@ ORDER = (
     ("gradref.sweep", "gradref.bench"),
     ("gradref.contenders",),
     ("gradref.runs",),
-    ("gradref.report", "gradref.testing"),
+    ("gradref.report",),
+    ("gradref.testing",),
     ("gradref.cli",),
     ("gradref.__main__",),
 )

@@ -97,7 +97,7 @@ def test_orders_are_selected(tmp_path: Path) -> None:
         (("show", "activations"), 2, "a package"),
         (("frobnicate",), 2, "frobnicate"),
         (("verify", "silu", "--device", "nonesuch"), 3, "could not run: device 'nonesuch'"),
-        (("show", "softmax", "--plot", "/tmp/x.png"), 2, "rowwise"),
+        (("show", "softmax", "--plot", "/tmp/x.png"), 2, "ends in .svg"),
         (("verify", "silu", "--json", "/nonexistent/x.json"), 2, "nonexistent"),
     ],
 )
@@ -153,7 +153,7 @@ def test_list_and_show(tmp_path: Path) -> None:
     listed = gradref("list").stdout
     for name in ("gelu", "cross_entropy", "kl_divergence"):
         assert name in listed
-    picture = tmp_path / "elu.png"
+    picture = tmp_path / "elu.svg"
     result = gradref("show", "elu", "--plot", str(picture))
     assert result.returncode == 0
     for words in (
@@ -163,7 +163,7 @@ def test_list_and_show(tmp_path: Path) -> None:
         "chosen",
     ):
         assert words in result.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_text().count("<svg ") == 5  # a sheet of four charts
     assert "differs from torch in threshold" in gradref("show", "softplus").stdout
 
 

@@ -7,21 +7,18 @@ what is accurate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from gradref.bench.subjects import Subject
-
-Contender = Callable[[], Any]
+Timed = Callable[[], Any]
 
 # --- the textbook --------------------------------------------------------------------------------
 
@@ -81,19 +78,21 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
 # --- who there is --------------------------------------------------------------------------------
 
 
-def peers(subject: Subject) -> Iterator[tuple[str, Contender]]:
-    """Those who have the operation, by name; every result is that of the fused kernel."""
-    name = subject.record.name
-    given = [*subject.arrays.values(), *subject.vector.values()]
+def peers(name: str, given: Sequence[Tensor]) -> Iterator[tuple[str, Timed]]:
+    """Yield those who have an operation, by name, on some arguments.
+
+    Their results are those of the fused kernel: the value and the derivative.
+    """
+    device, dtype = given[0].device.type, given[0].dtype
     if name in TEXTBOOK:
         yield "textbook, torch", lambda: TEXTBOOK[name](torch, *given)
-        if subject.device == "cpu" and subject.dtype == "float32":
+        if device == "cpu" and dtype is torch.float32:
             yield from _on_a_cpu(TEXTBOOK[name], given)
-    if name == "binary_cross_entropy_with_logits" and subject.device == "cpu" and _has("sklearn"):
+    if name == "binary_cross_entropy_with_logits" and device == "cpu" and _has("sklearn"):
         yield "scikit-learn", _sklearn(*given)
-    if name == "cross_entropy" and subject.device == "cuda" and _has("liger_kernel"):
+    if name == "cross_entropy" and device == "cuda" and _has("liger_kernel"):
         yield "Liger", _liger(*given)
-    if subject.device == "cuda" and _has("triton"):
+    if device == "cuda" and _has("triton"):
         yield from _in_triton(name, given)
 
 
@@ -101,7 +100,7 @@ def _has(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _on_a_cpu(formula: Callable[..., Any], given: list[Tensor]) -> Iterator[tuple[str, Contender]]:
+def _on_a_cpu(formula: Callable[..., Any], given: Sequence[Tensor]) -> Iterator[tuple[str, Timed]]:
     arrays = [tensor.numpy() for tensor in given]
     if formula is not _gelu:  # NumPy has no erf
         yield "textbook, NumPy", lambda: _tensors(formula(np, *arrays))
@@ -123,7 +122,7 @@ def _tensors(results: Any) -> tuple[Tensor, ...]:
     return tuple(torch.as_tensor(result) for result in results)
 
 
-def _sklearn(x: Tensor, target: Tensor) -> Contender:
+def _sklearn(x: Tensor, target: Tensor) -> Timed:
     """With weights of 1/n, so that its sum is our mean."""
     loss, n = import_module("sklearn._loss._loss").CyHalfBinomialLoss(), x.numel()
     raw, truth = x.numpy(), target.numpy()
@@ -137,7 +136,7 @@ def _sklearn(x: Tensor, target: Tensor) -> Contender:
     return run
 
 
-def _in_triton(name: str, given: list[Tensor]) -> Iterator[tuple[str, Contender]]:
+def _in_triton(name: str, given: Sequence[Tensor]) -> Iterator[tuple[str, Timed]]:
     from gradref.bench import triton_rows
 
     if name == "softmax" and given[0].shape[1] <= triton_rows.ON_CHIP:
@@ -152,7 +151,7 @@ def _in_triton(name: str, given: list[Tensor]) -> Iterator[tuple[str, Contender]
         yield "Triton", run
 
 
-def _liger(x: Tensor, target: Tensor) -> Contender:
+def _liger(x: Tensor, target: Tensor) -> Timed:
     functional = import_module("liger_kernel.transformers.functional")
 
     def run() -> tuple[Tensor, ...]:

@@ -120,7 +120,7 @@ class Subject:
             found[EAGER] = lambda: self._autograd(self.witness)
             compiled = torch.compile(self.witness)
             found[COMPILED] = lambda: self._autograd(compiled)
-        return found | dict(peers(self))
+        return found | dict(peers(self.record.name, [*self.arrays.values(), *self.vector.values()]))
 
     def _fused(self, **out: Any) -> Any:
         return self.kernel(*self.arrays.values(), **self.vector, **self._more, **out)

@@ -99,6 +99,19 @@ def chart(
     return Markup(head + "".join(parts) + "</svg>")  # every name in it is escaped
 
 
+def sheet(charts: Sequence[Markup], columns: int, title: str) -> Markup:
+    """Return charts beside and below each other as one picture that stands alone."""
+    placed = [
+        chart.replace("<svg ", f'<svg x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        for i, chart in enumerate(charts)
+        for x, y in [(i % columns * WIDTH, i // columns * HEIGHT)]
+    ]
+    size = f"0 0 {columns * WIDTH} {-(-len(charts) // columns) * HEIGHT}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img">'
+    title = f"<title>{escape(title)}</title><style>{COLOURS}{STYLE}</style>"
+    return Markup(head + title + "".join(placed) + "</svg>")  # made of charts
+
+
 def _pixels(x: Axis, y: Axis, at: float, value: float) -> tuple[float, float]:
     px = LEFT + float(x.place(at)) * (WIDTH - LEFT - RIGHT)
     py = TOP + (1 - float(y.place(value))) * (HEIGHT - TOP - BOTTOM)
