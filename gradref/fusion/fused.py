@@ -281,6 +281,6 @@ def _check_apart(buffers: Buffers) -> None:
 
 
 def _same_as_input(buffer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the input that a buffer is a view of, if any: the compiler has to see them as one."""
+    """Return the input that a buffer is a view of, if any: the compiler has to see one tensor."""
     same = (t for t in inputs.values() if t.data_ptr() == buffer.data_ptr() and t.numel())
     return next(same, buffer)

@@ -102,7 +102,7 @@ def chart(
 def sheet(charts: Sequence[Markup], columns: int, title: str) -> Markup:
     """Return charts beside and below each other as one picture that stands alone."""
     placed = [
-        chart.replace("<svg ", f'<svg x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        str(chart).replace("<svg ", f'<svg x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" ', 1)
         for i, chart in enumerate(charts)
         for x, y in [(i % columns * WIDTH, i // columns * HEIGHT)]
     ]
