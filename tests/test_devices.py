@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import activations
 import losses
-from gradref.declare.operation import REAL, Domain, Operation, choices
+from gradref.declare.operation import REAL, Domain, Operation, choices, formula_of
 from gradref.environment import environment
 
 ROWS, CLASSES = 3, 5
@@ -41,7 +41,7 @@ def calls(function: Any, record: Operation) -> Iterator[dict[str, Any]]:
     """The defaults, and every choice of a parameter; of ``wrt`` what can be differentiated."""
     domains = record.array_domains(record.parameters)
     yield {}
-    for name, values in choices(inspect.unwrap(function)).items():
+    for name, values in choices(formula_of(function)).items():
         for value in values:
             if not all(d.integer for d in domains.get(value, (REAL,))):
                 yield {name: value}
@@ -51,7 +51,7 @@ def calls(function: Any, record: Operation) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_results_are_where_the_arguments_are(function: Any, kind: torch.dtype) -> None:
     record: Operation = function.operation
-    signature = inspect.signature(inspect.unwrap(function)).parameters
+    signature = inspect.signature(formula_of(function)).parameters
     domains = record.array_domains(record.parameters)
     with FakeTensorMode():
         for chosen in calls(function, record):

@@ -118,7 +118,7 @@ def entry(record: Operation) -> dict[str, Any]:
     def backward(grad_output: Tensor, *arrays: Tensor, **more: Any) -> list[Tensor | None]:
         return [
             gradient(*arrays, **more, grad_output=grad_output, wrt=name)
-            if array.is_floating_point()
+            if array.is_floating_point() and name in record.differentiable
             else None
             for name, array in zip(record.arguments, arrays, strict=True)
         ]

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flint import arb, ctx
+from flint import ctx
 from sharded_cross_entropy import CLASSES, cases, split
 from torch import Tensor
 
 import losses
 from gradref.declare.operation import operation
 from gradref.judge.ulp import errors, to_floats
-from gradref.truth import rows
+from gradref.truth.hessians import BITS, derivatives, rounded_to_balls
 from gradref.truth.jets import Balls
 from losses import sharded
 
@@ -29,7 +29,6 @@ CHILD = Path(__file__).parent / "sharded_cross_entropy.py"
 SENT = {torch.float64: 8, torch.float32: 4, torch.bfloat16: 4}
 """Bytes of a number on the wire."""
 
-BITS = rows.BITS["float32"]
 
 CANCELS = {"smoothed", "everything", "-inf, smoothed", "far from 0"}
 """With label smoothing a gradient is the difference A p − a."""
@@ -93,11 +92,11 @@ def test_is_near_the_truth(ranks: list[dict[str, Any]]) -> None:
         input, target, _ = split(cases()[name][1])
         arrays = {"input": to_floats(input), "target": target.numpy()}
         parameters = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}
-        exact = rows.derivatives(truth, arrays, ["input"], parameters, BITS)
+        exact = derivatives(truth, arrays, ["input"], parameters)
         loss, gradient = whole(ranks, name)
         for got, terms in ((loss, exact.value), (gradient, exact.jacobian)):
             with ctx.workprec(BITS):
-                balls = rows.to_balls(terms.sum(1), arb(0))
+                balls = rounded_to_balls(terms.sum(1))
             assert errors(to_floats(got), balls, torch.float32).max() <= 2.0
 
 

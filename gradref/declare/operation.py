@@ -127,7 +127,6 @@ class Operation:
         return self.formula.__module__
 
 
-@functools.cache
 def choices(formula: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """Return the arguments annotated ``Literal``, and what each may be."""
     hints = typing.get_type_hints(formula)
