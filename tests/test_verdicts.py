@@ -90,8 +90,8 @@ def test_every_sixteen_bit_input_is_proved(name: str, seed: int) -> None:
 
 
 def test_enough_points(seed: int) -> None:
-    """float32 also at every input of 16 bits, float64 at all of these."""
-    for dtype, least in (("float32", 140_000), ("float64", 180_000)):
+    """float64, of which no input is certified, also at the inputs of the others."""
+    for dtype, least in (("float32", 28_000), ("float64", 180_000)):
         found = list(verify(Case("relu", {}, dtype, "cpu"), "quick", seed, DTYPES))
         assert all(v.points >= least for v in found if SPECIAL not in v.quantity)
     for operation in ("softmax", "kl_div", "mse_loss"):

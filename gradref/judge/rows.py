@@ -35,7 +35,7 @@ from gradref.truth.jets import Balls, Floats
 
 UNDERFLOW = 2.0**-1074
 
-MOST_CHUNKS = 12
+MOST_CHUNKS = 5
 """Chunks of each sample that are reduced: what is reduced is judged at every row by itself."""
 
 

@@ -74,7 +74,8 @@ def follow(console: Console, total: int, outcomes: Iterable[Outcome]) -> Iterato
 
 # --- ours ----------------------------------------------------------------------------------------
 
-TELLING = 10
+SCREEN = 38
+"""Lines of a screen that operations and findings share."""
 
 
 def show_ours(console: Console, run: Run, seconds: float, verbose: bool) -> None:
@@ -108,7 +109,8 @@ def _show_overview(console: Console, run: Run) -> None:
         style = None if overview.passed else "bold red"
         table.add_row(*overview_cells(overview), style=style)
     console.print(table)
-    for finding in telling_findings(run.findings, TELLING):
+    rest = max(3, SCREEN - 1 - table.row_count)
+    for finding in telling_findings(run.findings, min(10, rest)):
         console.print(f"[cyan]finding[/] {escape(finding_line(finding))}", highlight=False)
 
 
@@ -138,7 +140,7 @@ def _show_findings(console: Console, run: Run) -> None:
 def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
     took = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
     counts = f"{len(run.verdicts):,} verdicts, {run.points / 1e6:.1f} M results in {took}"
-    findings = f"{len(run.findings):,} findings about torch"
+    findings = f"{len(run.findings):,} findings"
     more = "" if verbose else "; -v: all"
     if run.exit_code == 0:
         return f"[bold green]pass[/]: {counts}; {findings}{more}"

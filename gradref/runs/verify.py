@@ -28,7 +28,7 @@ SIZES = {
 }
 """Inputs of an elementwise function drawn for a dtype, besides all those of 16 bits.
 
-Every float32 input is in a certificate; float64 is also asked about all inputs of the others.
+Every float32 input is in a certificate; float64 is also asked about the inputs of the others.
 """
 
 LENGTHS = {"smoke": (1, 3, 5), "quick": (1, 2, 3, 5, 7), "full": (1, 2, 3, 4, 5, 8, 13)}
