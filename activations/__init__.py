@@ -1,103 +1,16 @@
-"""Activation functions and their analytic derivatives, evaluated wide and rounded once."""
+"""Activation functions and their analytic derivatives, evaluated wide and rounded once.
 
-from activations._gated import (
-    gelu,
-    gelu_derivative,
-    gelu_second_derivative,
-    silu,
-    silu_derivative,
-    silu_second_derivative,
-)
-from activations._piecewise import (
-    elu,
-    elu_derivative,
-    elu_second_derivative,
-    leaky_relu,
-    leaky_relu_derivative,
-    leaky_relu_second_derivative,
-    relu,
-    relu_derivative,
-    relu_second_derivative,
-    softplus,
-    softplus_derivative,
-    softplus_second_derivative,
-)
-from activations._rowwise import (
-    log_softmax,
-    log_softmax_hvp,
-    log_softmax_jacobian,
-    log_softmax_jacobian_diagonal,
-    log_softmax_jvp,
-    log_softmax_vjp,
-    softmax,
-    softmax_hvp,
-    softmax_jacobian,
-    softmax_jacobian_diagonal,
-    softmax_jacobian_from_output,
-    softmax_jvp,
-    softmax_vjp,
-)
-from activations._sigmoidal import (
-    heaviside,
-    heaviside_derivative,
-    heaviside_second_derivative,
-    logsigmoid,
-    logsigmoid_derivative,
-    logsigmoid_second_derivative,
-    sigmoid,
-    sigmoid_derivative,
-    sigmoid_derivative_from_output,
-    sigmoid_second_derivative,
-    tanh,
-    tanh_derivative,
-    tanh_derivative_from_output,
-    tanh_second_derivative,
-)
+What is public stands in the ``__all__`` of each family, and only there.
+"""
 
-__all__ = [
-    "elu",
-    "elu_derivative",
-    "elu_second_derivative",
-    "gelu",
-    "gelu_derivative",
-    "gelu_second_derivative",
-    "heaviside",
-    "heaviside_derivative",
-    "heaviside_second_derivative",
-    "leaky_relu",
-    "leaky_relu_derivative",
-    "leaky_relu_second_derivative",
-    "log_softmax",
-    "log_softmax_hvp",
-    "log_softmax_jacobian",
-    "log_softmax_jacobian_diagonal",
-    "log_softmax_jvp",
-    "log_softmax_vjp",
-    "logsigmoid",
-    "logsigmoid_derivative",
-    "logsigmoid_second_derivative",
-    "relu",
-    "relu_derivative",
-    "relu_second_derivative",
-    "sigmoid",
-    "sigmoid_derivative",
-    "sigmoid_derivative_from_output",
-    "sigmoid_second_derivative",
-    "silu",
-    "silu_derivative",
-    "silu_second_derivative",
-    "softmax",
-    "softmax_hvp",
-    "softmax_jacobian",
-    "softmax_jacobian_diagonal",
-    "softmax_jacobian_from_output",
-    "softmax_jvp",
-    "softmax_vjp",
-    "softplus",
-    "softplus_derivative",
-    "softplus_second_derivative",
-    "tanh",
-    "tanh_derivative",
-    "tanh_derivative_from_output",
-    "tanh_second_derivative",
-]
+from activations import _gated, _piecewise, _rowwise, _sigmoidal
+from activations._gated import *
+from activations._piecewise import *
+from activations._rowwise import *
+from activations._sigmoidal import *
+
+__all__: list[str] = []
+__all__ += _gated.__all__
+__all__ += _piecewise.__all__
+__all__ += _rowwise.__all__
+__all__ += _sigmoidal.__all__

@@ -27,6 +27,15 @@ from gradref.formula.errorfree import (
 )
 from gradref.truth import series
 
+__all__ = [
+    "gelu",
+    "gelu_derivative",
+    "gelu_second_derivative",
+    "silu",
+    "silu_derivative",
+    "silu_second_derivative",
+]
+
 TINY = 2.0**-20
 """Below it two terms of the power series of a gated function are exact in float64."""
 

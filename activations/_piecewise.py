@@ -24,6 +24,21 @@ from gradref.formula.errorfree import (
 )
 from gradref.truth import series
 
+__all__ = [
+    "elu",
+    "elu_derivative",
+    "elu_second_derivative",
+    "leaky_relu",
+    "leaky_relu_derivative",
+    "leaky_relu_second_derivative",
+    "relu",
+    "relu_derivative",
+    "relu_second_derivative",
+    "softplus",
+    "softplus_derivative",
+    "softplus_second_derivative",
+]
+
 
 def _sides(x: Tensor, left: float, right: float) -> Tensor:
     """``left`` for x ≤ 0, ``right`` for x > 0, NaN for NaN."""

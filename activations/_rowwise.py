@@ -20,6 +20,22 @@ from gradref.declare import (
 )
 from gradref.formula.errorfree import exp, log1p
 
+__all__ = [
+    "log_softmax",
+    "log_softmax_hvp",
+    "log_softmax_jacobian",
+    "log_softmax_jacobian_diagonal",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
+    "softmax",
+    "softmax_hvp",
+    "softmax_jacobian",
+    "softmax_jacobian_diagonal",
+    "softmax_jacobian_from_output",
+    "softmax_jvp",
+    "softmax_vjp",
+]
+
 _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
 
 

@@ -15,6 +15,23 @@ from gradref.formula import errorfree
 from gradref.formula.errorfree import Exponential, exp, log1p, near_0
 from gradref.truth import series
 
+__all__ = [
+    "heaviside",
+    "heaviside_derivative",
+    "heaviside_second_derivative",
+    "logsigmoid",
+    "logsigmoid_derivative",
+    "logsigmoid_second_derivative",
+    "sigmoid",
+    "sigmoid_derivative",
+    "sigmoid_derivative_from_output",
+    "sigmoid_second_derivative",
+    "tanh",
+    "tanh_derivative",
+    "tanh_derivative_from_output",
+    "tanh_second_derivative",
+]
+
 
 @elementwise(
     torch=lambda x, values: torch.heaviside(x, torch.full_like(x, values)),

@@ -1,143 +1,18 @@
-"""Losses and information measures, their gradients and Hessian products, rounded once."""
+"""Losses and information measures, their gradients and Hessian products, rounded once.
 
-from losses._classification import (
-    binary_cross_entropy,
-    binary_cross_entropy_gradient,
-    binary_cross_entropy_hessian_diagonal,
-    binary_cross_entropy_hvp,
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_gradient,
-    binary_cross_entropy_with_logits_hessian_diagonal,
-    binary_cross_entropy_with_logits_hvp,
-    cross_entropy,
-    cross_entropy_gradient,
-    cross_entropy_hessian_diagonal,
-    cross_entropy_hvp,
-    nll_loss,
-    nll_loss_gradient,
-    nll_loss_hessian_diagonal,
-    nll_loss_hvp,
-)
-from losses._information import (
-    distribution_cross_entropy,
-    distribution_cross_entropy_gradient,
-    distribution_cross_entropy_hessian_diagonal,
-    distribution_cross_entropy_hvp,
-    entropy,
-    entropy_gradient,
-    entropy_hessian_diagonal,
-    entropy_hvp,
-    kl_div,
-    kl_div_gradient,
-    kl_div_hessian_diagonal,
-    kl_div_hvp,
-    kl_divergence,
-    kl_divergence_gradient,
-    kl_divergence_hessian_diagonal,
-    kl_divergence_hvp,
-)
-from losses._likelihood import (
-    poisson_nll_loss,
-    poisson_nll_loss_gradient,
-    poisson_nll_loss_hessian_diagonal,
-    poisson_nll_loss_hvp,
-)
-from losses._margin import (
-    hinge_embedding_loss,
-    hinge_embedding_loss_gradient,
-    hinge_embedding_loss_hessian_diagonal,
-    hinge_embedding_loss_hvp,
-    soft_margin_loss,
-    soft_margin_loss_gradient,
-    soft_margin_loss_hessian_diagonal,
-    soft_margin_loss_hvp,
-)
-from losses._regression import (
-    euclidean_norm,
-    euclidean_norm_gradient,
-    euclidean_norm_hessian_diagonal,
-    euclidean_norm_hvp,
-    huber_loss,
-    huber_loss_gradient,
-    huber_loss_hessian_diagonal,
-    huber_loss_hvp,
-    mse_loss,
-    mse_loss_gradient,
-    mse_loss_hessian_diagonal,
-    mse_loss_hvp,
-    smooth_l1_loss,
-    smooth_l1_loss_gradient,
-    smooth_l1_loss_hessian_diagonal,
-    smooth_l1_loss_hvp,
-    sum_of_squares,
-    sum_of_squares_gradient,
-    sum_of_squares_hessian_diagonal,
-    sum_of_squares_hvp,
-)
+What is public stands in the ``__all__`` of each family, and only there.
+"""
 
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_gradient",
-    "binary_cross_entropy_hessian_diagonal",
-    "binary_cross_entropy_hvp",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_gradient",
-    "binary_cross_entropy_with_logits_hessian_diagonal",
-    "binary_cross_entropy_with_logits_hvp",
-    "cross_entropy",
-    "cross_entropy_gradient",
-    "cross_entropy_hessian_diagonal",
-    "cross_entropy_hvp",
-    "distribution_cross_entropy",
-    "distribution_cross_entropy_gradient",
-    "distribution_cross_entropy_hessian_diagonal",
-    "distribution_cross_entropy_hvp",
-    "entropy",
-    "entropy_gradient",
-    "entropy_hessian_diagonal",
-    "entropy_hvp",
-    "euclidean_norm",
-    "euclidean_norm_gradient",
-    "euclidean_norm_hessian_diagonal",
-    "euclidean_norm_hvp",
-    "hinge_embedding_loss",
-    "hinge_embedding_loss_gradient",
-    "hinge_embedding_loss_hessian_diagonal",
-    "hinge_embedding_loss_hvp",
-    "huber_loss",
-    "huber_loss_gradient",
-    "huber_loss_hessian_diagonal",
-    "huber_loss_hvp",
-    "kl_div",
-    "kl_div_gradient",
-    "kl_div_hessian_diagonal",
-    "kl_div_hvp",
-    "kl_divergence",
-    "kl_divergence_gradient",
-    "kl_divergence_hessian_diagonal",
-    "kl_divergence_hvp",
-    "mse_loss",
-    "mse_loss_gradient",
-    "mse_loss_hessian_diagonal",
-    "mse_loss_hvp",
-    "nll_loss",
-    "nll_loss_gradient",
-    "nll_loss_hessian_diagonal",
-    "nll_loss_hvp",
-    "poisson_nll_loss",
-    "poisson_nll_loss_gradient",
-    "poisson_nll_loss_hessian_diagonal",
-    "poisson_nll_loss_hvp",
-    "smooth_l1_loss",
-    "smooth_l1_loss_gradient",
-    "smooth_l1_loss_hessian_diagonal",
-    "smooth_l1_loss_hvp",
-    "soft_margin_loss",
-    "soft_margin_loss_gradient",
-    "soft_margin_loss_hessian_diagonal",
-    "soft_margin_loss_hvp",
-    "sum_of_squares",
-    "sum_of_squares_gradient",
-    "sum_of_squares_hessian_diagonal",
-    "sum_of_squares_hvp",
-]
+from losses import _classification, _information, _likelihood, _margin, _regression
+from losses._classification import *
+from losses._information import *
+from losses._likelihood import *
+from losses._margin import *
+from losses._regression import *
+
+__all__: list[str] = []
+__all__ += _classification.__all__
+__all__ += _information.__all__
+__all__ += _likelihood.__all__
+__all__ += _margin.__all__
+__all__ += _regression.__all__

@@ -40,6 +40,25 @@ from gradref.declare.domains import (
 from gradref.formula.weighting import weighted
 from gradref.truth import series
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_gradient",
+    "binary_cross_entropy_hessian_diagonal",
+    "binary_cross_entropy_hvp",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_gradient",
+    "binary_cross_entropy_with_logits_hessian_diagonal",
+    "binary_cross_entropy_with_logits_hvp",
+    "cross_entropy",
+    "cross_entropy_gradient",
+    "cross_entropy_hessian_diagonal",
+    "cross_entropy_hvp",
+    "nll_loss",
+    "nll_loss_gradient",
+    "nll_loss_hessian_diagonal",
+    "nll_loss_hvp",
+]
+
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
 CLASS_INDEX = class_indices(ignored="ignore_index")

@@ -26,6 +26,25 @@ from gradref.declare.domains import (
 from gradref.formula.errorfree import times_exp
 from gradref.truth import series
 
+__all__ = [
+    "distribution_cross_entropy",
+    "distribution_cross_entropy_gradient",
+    "distribution_cross_entropy_hessian_diagonal",
+    "distribution_cross_entropy_hvp",
+    "entropy",
+    "entropy_gradient",
+    "entropy_hessian_diagonal",
+    "entropy_hvp",
+    "kl_div",
+    "kl_div_gradient",
+    "kl_div_hessian_diagonal",
+    "kl_div_hvp",
+    "kl_divergence",
+    "kl_divergence_gradient",
+    "kl_divergence_hessian_diagonal",
+    "kl_divergence_hvp",
+]
+
 Reduction = Literal["none", "batchmean", "sum", "mean"]
 Argument = Literal["input", "target"]
 Distribution = Literal["p", "q"]

@@ -19,6 +19,13 @@ from gradref.declare.domains import COUNT, NON_NEGATIVE, POSITIVE_REAL, REAL
 from gradref.formula.weighting import weighted
 from gradref.truth import series
 
+__all__ = [
+    "poisson_nll_loss",
+    "poisson_nll_loss_gradient",
+    "poisson_nll_loss_hessian_diagonal",
+    "poisson_nll_loss_hvp",
+]
+
 Reduction = Literal["none", "mean", "sum"]
 
 # --- Poisson -------------------------------------------------------------------------------------

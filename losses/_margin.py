@@ -27,6 +27,17 @@ from gradref.declare.domains import FINITE, REAL, SIGN
 from gradref.declare.facts import Facts
 from gradref.truth import series
 
+__all__ = [
+    "hinge_embedding_loss",
+    "hinge_embedding_loss_gradient",
+    "hinge_embedding_loss_hessian_diagonal",
+    "hinge_embedding_loss_hvp",
+    "soft_margin_loss",
+    "soft_margin_loss_gradient",
+    "soft_margin_loss_hessian_diagonal",
+    "soft_margin_loss_hvp",
+]
+
 Reduction = Literal["none", "mean", "sum"]
 
 # --- logistic loss of the margin -----------------------------------------------------------------

@@ -29,6 +29,29 @@ from gradref.declare import (
 from gradref.declare.domains import NON_NEGATIVE, POSITIVE, REAL, WEIGHT
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 
+__all__ = [
+    "euclidean_norm",
+    "euclidean_norm_gradient",
+    "euclidean_norm_hessian_diagonal",
+    "euclidean_norm_hvp",
+    "huber_loss",
+    "huber_loss_gradient",
+    "huber_loss_hessian_diagonal",
+    "huber_loss_hvp",
+    "mse_loss",
+    "mse_loss_gradient",
+    "mse_loss_hessian_diagonal",
+    "mse_loss_hvp",
+    "smooth_l1_loss",
+    "smooth_l1_loss_gradient",
+    "smooth_l1_loss_hessian_diagonal",
+    "smooth_l1_loss_hvp",
+    "sum_of_squares",
+    "sum_of_squares_gradient",
+    "sum_of_squares_hessian_diagonal",
+    "sum_of_squares_hvp",
+]
+
 Reduction = Literal["none", "mean", "sum"]
 Argument = Literal["input", "target"]
 
