@@ -47,7 +47,7 @@ def second_derivative(function: AnyFunction) -> AnyFunction:
 
 
 def gradient(function: AnyFunction) -> AnyFunction:
-    """Return the gradient of a loss, a function whose ``wrt`` names the argument to derive by.
+    """Return the gradient of a loss, with respect to the argument that its ``wrt`` names.
 
     >>> import losses
     >>> gradient(losses.mse_loss).__name__
