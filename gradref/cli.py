@@ -1,6 +1,6 @@
 """The command line: ``gradref verify``, ``check``, ``certify``, ``bench``, ``report`` and others.
 
-torch is imported by what needs it: ``gradref --help`` answers at once.
+Only the commands that need torch import it, so that ``gradref --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COULD_NOT_RUN = 3
 
 app = typer.Typer(
     name="gradref",
-    help="Reference activations and losses with their derivatives, and the judge of them.",
+    help="Reference activations and losses with their derivatives, and a judge of kernels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,14 +29,14 @@ app = typer.Typer(
 
 
 class Mode(StrEnum):
-    """How much is tried."""
+    """How many points are judged."""
 
     quick = "quick"
     full = "full"
 
 
 class Dtype(StrEnum):
-    """What is judged in."""
+    """A dtype to judge in."""
 
     float64 = "float64"
     float32 = "float32"
@@ -47,12 +47,12 @@ class Dtype(StrEnum):
 HALVES = (Dtype.float16, Dtype.bfloat16)
 
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Operations, or packages of them; all by default.")
+    list[str] | None, typer.Argument(help="Operations, or packages such as losses; by default all.")
 ]
 
 
 def _in_a_folder(path: Path | None) -> Path | None:
-    """Refuse, before minutes of work, a file that could not be written after them."""
+    """Reject a file in a missing folder: now, not after minutes of work."""
     if path is not None and not path.parent.is_dir():
         raise typer.BadParameter(f"{path.parent} is not a folder")
     return path
@@ -61,13 +61,13 @@ def _in_a_folder(path: Path | None) -> Path | None:
 PathOption = Annotated[
     Path | None,
     typer.Option(
-        dir_okay=False, writable=True, callback=_in_a_folder, help="Write the verdicts there."
+        dir_okay=False, writable=True, callback=_in_a_folder, help="Write the verdicts here."
     ),
 ]
 
 
 DeviceOption = Annotated[
-    list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if any.")
+    list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if present.")
 ]
 OrderOption = Annotated[
     list[int] | None,
@@ -78,7 +78,7 @@ OrderOption = Annotated[
 ClaimOption = Annotated[
     str | None,
     typer.Option(
-        help="What a kernel may be off, as in 2ulp; by default 1ulp for 16 bits, 4ulp else."
+        help="Largest error allowed, as in 2ulp; by default 1ulp in 16-bit dtypes, else 4ulp."
     ),
 ]
 
@@ -89,14 +89,14 @@ def verify(
     device: DeviceOption = None,
     dtype: Annotated[list[Dtype] | None, typer.Option(help="By default all four.")] = None,
     order: OrderOption = None,
-    mode: Annotated[Mode, typer.Option(help="quick: minutes; full: more points.")] = Mode.quick,
+    mode: Annotated[Mode, typer.Option(help="How many points to judge.")] = Mode.quick,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every line.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All verdicts.")] = False,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
 ) -> None:
-    """Judge ours and torch's values and derivatives against the truth, in ulp.
+    """Judge gradref's and torch's values and derivatives against the truth, in ulp.
 
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
@@ -145,14 +145,14 @@ def certify(
     ] = None,
     order: OrderOption = None,
     module: Annotated[
-        str | None, typer.Option(help="Kernels to certify instead of ours, as for gradref check.")
+        str | None, typer.Option(help="Certify these kernels, named as for gradref check.")
     ] = None,
     native: Annotated[
-        bool, typer.Option("--native", help="Our fused kernels, in float32 arithmetic.")
+        bool, typer.Option("--native", help="Certify our fused kernels, which use float32.")
     ] = False,
     claim: ClaimOption = None,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of certificates, a file an operation.")
+        Path, typer.Option(file_okay=False, help="Folder to write to, a file per operation.")
     ] = Path("certificates"),
 ) -> None:
     """Judge elementwise functions at every input of a dtype, and write certificates.
@@ -187,7 +187,7 @@ def certify(
 
 
 def _certified(selected: Sequence[Any], orders: list[int] | None, out: Path) -> int:
-    """Run the sweeps of the chosen orders; the exit status."""
+    """Run the sweeps of the chosen orders; return the exit status."""
     from gradref.report import certification
 
     chosen = [sweep for sweep in selected if orders is None or sweep.order in orders]
@@ -215,7 +215,7 @@ def _certify_kernels(
     options: Any,
     out: Path,
 ) -> int:
-    """Certify somebody's elementwise kernels, which run in a process of their own."""
+    """Certify the elementwise kernels of a module in a process of their own; return the status."""
     from gradref.contenders.exhaustive import sweeps
     from gradref.contenders.load import load
     from gradref.contenders.sandbox import Sandbox
@@ -239,43 +239,44 @@ def _certify_kernels(
 def check(
     subject: Annotated[
         str,
-        typer.Argument(
-            help="file.py, module, module:attribute or namespace::op, with the kernels to judge."
-        ),
+        typer.Argument(help="The kernels: file.py, module, module:attribute or namespace::op."),
     ],
     op: Annotated[
-        str | None, typer.Option(help="One operation, or what a single object is a kernel for.")
+        str | None, typer.Option(help="Only this operation; for a single object, what it computes.")
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="Comma-separated: f64, f32, f16, bf16, or torch's names.")
     ] = "f64,f32,f16,bf16",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     mode: Annotated[
-        CheckMode, typer.Option(help="link: does it run; full: hostile conditions too.")
+        CheckMode,
+        typer.Option(
+            help="link: whether it runs; full: hostile conditions too; exhaustive: every input too."
+        ),
     ] = "quick",
     claim: ClaimOption = None,
     kinks: Annotated[
-        Kinks, typer.Option(help="torch's choice, or anything in the subdifferential.")
+        Kinks, typer.Option(help="Accept torch's choice, or all of the subdifferential.")
     ] = "torch",
     gate: Annotated[
         GateName,
-        typer.Option(help="Rows: what usual algorithms keep, or what a stable one does."),
+        typer.Option(help="Bounds for rows: those of usual algorithms, or of a stable one."),
     ] = "standard",
     xfails: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Patterns of verdicts expected to fail."),
+        typer.Option(exists=True, dir_okay=False, help="File of verdicts expected to fail."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the random inputs; by default a fresh one.")
+        int | None, typer.Option(min=0, help="Seed of the random inputs; by default a fresh one.")
     ] = None,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
     html: PathOption = None,
 ) -> None:
-    """Judge somebody's kernels: values and gradients against the truth, and how they behave.
+    """Judge your kernels: values and gradients against the truth, and what they do to memory.
 
-    Every kernel runs in a process of its own: a crash or a hang is a verdict.
+    They run in a process of their own: a crash or a hang is a verdict.
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
     from rich.console import Console
@@ -319,16 +320,16 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     dtype: Annotated[list[Dtype] | None, typer.Option(help="By default float32.")] = None,
     size: Annotated[
-        list[int] | None, typer.Option(min=16, help="Elements; by default for L2, L3 and DRAM.")
+        list[int] | None, typer.Option(min=16, help="Elements; by default to fit L2, L3, DRAM.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Of every contender.")] = 15,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, on a CPU.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds to time.")] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch, on a CPU.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, callback=_in_a_folder, help="Append the raw results there."),
+        typer.Option(dir_okay=False, callback=_in_a_folder, help="Append the raw results here."),
     ] = None,
 ) -> None:
-    """Time fused kernels against autograd, compiled autograd and the machine's own bound.
+    """Time fused kernels against autograd, compiled autograd and the bound set by memory traffic.
 
     Exit status: 0 measured, 1 results that do not agree, 2 usage.
     """
@@ -366,16 +367,16 @@ def report(
     checked: Annotated[list[Path] | None, _files("gradref check, of anybody's kernels")] = None,
     certificates: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, file_okay=False, help="Folders of gradref certify."),
+        typer.Option(exists=True, file_okay=False, help="Folder written by gradref certify."),
     ] = None,
     benchmarks: Annotated[list[Path] | None, _files("gradref bench")] = None,
     out: Annotated[
-        Path, typer.Option(dir_okay=False, callback=_in_a_folder, help="Where the page goes.")
+        Path, typer.Option(dir_okay=False, callback=_in_a_folder, help="Write the page here.")
     ] = Path("report.html"),
 ) -> None:
-    """Write one page of everything: formulas, facts, plots, verdicts, findings, speed.
+    """Write one HTML page: formulas, facts, plots, verdicts, findings, speed.
 
-    It needs no network. What no file is given for is shown as not measured.
+    The page needs no network. What no file is given for is shown as not measured.
     Exit status: 0 written, 2 usage.
     """
     from gradref.report.page import Measured, write_page
@@ -411,10 +412,10 @@ def list_operations() -> None:
 def show(
     operation: Annotated[str, typer.Argument(help="The name of an operation.")],
     plot: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="An SVG of f, f', f'' and their errors.")
+        Path | None, typer.Option(dir_okay=False, help="Draw f, f', f'' and their errors, as SVG.")
     ] = None,
 ) -> None:
-    """Print what is declared of an operation: formulas, facts and the table of its kinks."""
+    """Print the declaration of an operation: formulas, facts and the table of its kinks."""
     from rich.console import Console
 
     from gradref.report.declaration import show_declaration
@@ -444,7 +445,7 @@ def _operations(names: list[str] | None) -> list[Any]:
 
 
 def _devices(wanted: list[str] | None) -> tuple[list[str], dict[str, str]]:
-    """The devices to judge on, and why one is left out; one asked for has to be there."""
+    """Return the devices to judge on, and why one is skipped; exit if a wanted one is missing."""
     import torch
 
     if wanted is None:
@@ -465,7 +466,7 @@ def _give_up(reason: str) -> None:
 
 
 def main() -> None:
-    """The console script; whatever is unforeseen is no verdict."""
+    """Run the console script; exit with ``COULD_NOT_RUN`` on an error that nobody foresaw."""
     try:
         app()
     except Exception as error:

@@ -1,8 +1,8 @@
 """The boundary: arrays of any library in, the same kind out; evaluated wide, rounded once.
 
-A formula only ever sees float64 tensors of at most a few cache-sized blocks, with the coupled
-dimension (classes, or the ``dim`` of a softmax) last. Everything that makes it usable on a
-bfloat16 tensor, a transposed view, a NumPy array or a Python float happens here.
+A formula sees float64 tensors, one cache-sized block at a time, with the coupled dimension
+(classes, or the ``dim`` of a softmax) last. Everything that makes it usable on a bfloat16 tensor,
+a transposed view, a NumPy array or a Python float happens here.
 """
 
 from gradref.arrays.blocks import BLOCK, Extent, Inputs, Layout, compute, total

@@ -1,4 +1,4 @@
-"""Arrays as rows of a layout, evaluated in blocks whose float64 temporaries stay in the cache."""
+"""The layout of arrays, and formulas evaluated in blocks: float64 temporaries stay in the cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor
 from gradref.arrays.rounding import narrowed, widen
 
 BLOCK = 1 << 16
-"""Elements that are evaluated at a time."""
+"""How many elements are evaluated at a time: 512 KiB in float64."""
 
 Extent = Literal["element", "row", "class", "square", "whole"]
-"""How far an array reaches: over the input's elements, its rows, its classes, rows × classes², or
-not at all, being one number for the whole of it."""
+"""What an array has one number for: each element of the input, each row, each class, each pair of
+classes in each row (a Jacobian), or the whole input."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The input's shape and its coupled dimension, if any, seen as rows.
+    """The shape of an input and the dimension that couples its elements into rows, if there is one.
 
-    Canonical arrays have the leading shape ``(elements,)`` where nothing is coupled, else that of
-    the rows, ``(before,)`` or ``(before, after)``, and the coupled dimension last.
+    A canonical array has the leading shape ``(elements,)`` where nothing is coupled; else that of
+    the rows, ``(before,)`` or ``(before, after)``, followed by the coupled dimension.
     """
 
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Layout:
         return 1 if self.axis is None else self.shape[self.axis]
 
     def shape_of(self, extent: Extent) -> tuple[int, ...]:
-        """The shape a user sees for an array of this extent."""
+        """Return the shape that a user sees for an array of this extent."""
         if extent == "whole":
             return ()
         if extent == "class":
@@ -57,7 +57,7 @@ class Layout:
         return (*row, self.classes, self.classes) if extent == "square" else row
 
     def canonical(self, array: Tensor, extent: Extent) -> Tensor:
-        """``array`` with the leading shape first: a view wherever the strides allow one."""
+        """Return an array in its canonical shape: a view wherever the strides allow one."""
         if extent in ("class", "whole"):
             return array
         if extent == "element" and len(self.lead) == 2:
@@ -68,14 +68,17 @@ class Layout:
         return array if array.shape == shape else array.reshape(shape)
 
     def restore(self, canonical: Tensor, extent: Extent) -> Tensor:
-        """The inverse of :meth:`canonical`."""
+        """Return a canonical array in the shape that a user sees."""
         if extent == "element" and len(self.lead) == 2:
             canonical = canonical.transpose(1, 2)
         shape = self.shape_of(extent)
         return canonical if canonical.shape == shape else canonical.reshape(shape)
 
     def blocks(self, extent: Extent) -> Iterator[tuple[slice, ...]]:
-        """Slices of the leading shape, each about ``BLOCK`` elements of a result; none for all."""
+        """Yield slices of the leading shape, each for about ``BLOCK`` elements of a result.
+
+        A single ``()`` stands for the whole, if that is small or torch is compiling.
+        """
         width = self.classes**2 if extent == "square" else self.classes
         if torch.compiler.is_compiling() or math.prod(self.lead) * width <= BLOCK:
             yield ()
@@ -94,7 +97,7 @@ Inputs = Mapping[str, tuple[Tensor, Extent]]
 def _evaluate(
     formula: Callable[..., Tensor], layout: Layout, inputs: Inputs, extent: Extent
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-    """``formula`` of float64 arrays, one block after the other."""
+    """Yield each block, and ``formula`` of the arrays there, widened."""
     canonical = {
         name: (layout.canonical(array, extent), extent) for name, (array, extent) in inputs.items()
     }
@@ -120,7 +123,7 @@ def compute(
     dtype: torch.dtype,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``formula`` of every block, rounded once to ``dtype``, into ``out`` or fresh memory."""
+    """Return ``formula`` of the inputs, rounded once to ``dtype``, in ``out`` or fresh memory."""
     first, _ = next(iter(inputs.values()))
     evaluated = _evaluate(formula, layout, inputs, extent)
     results = ((block, narrowed(result, dtype)) for block, result in evaluated)
@@ -137,5 +140,5 @@ def compute(
 
 
 def total(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:
-    """The float64 sum of ``formula`` over every block."""
+    """Return the float64 sum of ``formula`` over all blocks."""
     return torch.stack([wide.sum() for _, wide in _evaluate(formula, layout, inputs, "row")]).sum()

@@ -1,4 +1,4 @@
-"""Arrays of other libraries, checked and seen as tensors on the same memory."""
+"""Check the arrays of a call, of whatever library, and see them as tensors on the same memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reject(argument: str, got: object, wants: str, error: type[Exception] = Valu
 
 
 def describe(value: object) -> str:
-    """Shape, dtype and kind of an array, or the value itself, for an error message."""
+    """Return dtype, kind and shape of an array, or type and value of anything else, in words."""
     if isinstance(value, (Tensor, np.ndarray)):
         kind = "tensor" if isinstance(value, Tensor) else "array"
         dtype = str(value.dtype).removeprefix("torch.")
@@ -36,7 +36,10 @@ def describe(value: object) -> str:
 
 
 def enter(argument: str, value: Any) -> tuple[Tensor, _Restore]:
-    """``value`` as a tensor on the same memory, and what turns a result into its kind."""
+    """Return ``value`` as a tensor, and the function that turns a result into its kind of array.
+
+    The tensor is on the same memory unless torch cannot use that.
+    """
     if isinstance(value, Tensor):
         return _enter_tensor(argument, value), lambda result: result
     if isinstance(value, (np.ndarray, np.generic)):
@@ -70,7 +73,7 @@ def _enter_tensor(argument: str, value: Tensor) -> Tensor:
 
 
 def is_differentiated(value: Tensor) -> bool:
-    """Whether torch would follow what is computed from ``value``, backward or forward."""
+    """Return whether torch would differentiate what is computed from ``value``, in either mode."""
     if torch.compiler.is_compiling():
         return value.requires_grad and torch.is_grad_enabled()
     if torch._C._is_fwd_grad_enabled():  # there is no public name for it
@@ -93,13 +96,13 @@ def _enter_numpy(argument: str, value: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _shareable(value: np.ndarray[Any, Any]) -> bool:
-    """Whether torch can use the memory: native numbers in whole, positive steps."""
+    """Return whether torch can use the memory: native byte order, strides of 0 or more items."""
     whole = all(step >= 0 and step % value.itemsize == 0 for step in value.strides)
     return value.dtype.isnative and whole
 
 
 def to_float(tensor: Tensor, like: Any) -> Tensor:
-    """Promote integers as the library of ``like`` does for a transcendental function."""
+    """Promote integers as the library of ``like`` does in a function such as exp."""
     if tensor.is_floating_point():
         return tensor
     if isinstance(like, (np.ndarray, np.generic)):
@@ -114,7 +117,10 @@ def to_float(tensor: Tensor, like: Any) -> Tensor:
 def enter_out(
     out: Any, like: Any, shape: Sequence[int], dtype: torch.dtype, inputs: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """``out``, if given, as a tensor, after every check: nothing is written before them."""
+    """Return ``out`` as a tensor, None where it is not given; reject it unless the result fits.
+
+    All checks come first: a call that is rejected has written nothing.
+    """
     if out is None:
         return None
     kind = Tensor if isinstance(like, Tensor) else np.ndarray
@@ -146,12 +152,12 @@ def enter_out(
 
 
 def is_same_view(a: Tensor, b: Tensor) -> bool:
-    """Whether every block of one is that of the other, and so is read before it is written."""
+    """Return whether two tensors are one view: then each block is read before it is written."""
     return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
 def memory_range(t: Tensor) -> tuple[int, int]:
-    """Return where the memory of a tensor begins and ends."""
+    """Return the memory range of a tensor: its first address and the one past its last."""
     first = t.data_ptr()
     if t.is_contiguous() or not t.numel():
         return first, first + t.nbytes
@@ -160,5 +166,5 @@ def memory_range(t: Tensor) -> tuple[int, int]:
 
 
 def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Return whether two memory ranges have memory in common."""
+    """Return whether two memory ranges have an address in common."""
     return a[0] < b[1] and b[0] < a[1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 WIDE = torch.float64
-"""The dtype that formulas are evaluated in."""
+"""The dtype that formulas are evaluated in, except within :func:`native`."""
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """The dtypes that a result can have."""
@@ -22,8 +22,8 @@ def round_once(wide: Tensor, dtype: torch.dtype) -> Tensor:
     """Round float64 to ``dtype``, to nearest even, in one step.
 
     torch converts float64 to a 16-bit format through float32, which rounds twice. Adding and
-    subtracting 1.5·2⁵² quanta makes the float64 adder round at the last bit of ``dtype`` instead;
-    the sum loses the sign of a zero, which is copied back.
+    subtracting 1.5·2⁵² ulp of ``dtype`` makes the float64 adder round at the last bit of ``dtype``
+    instead; the sign of a zero is lost in that and copied back.
     """
     if dtype in (torch.float64, torch.float32):
         return wide.to(dtype)
@@ -34,19 +34,19 @@ def round_once(wide: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """Floating tensors in the dtype that formulas are evaluated in; indices as they are."""
+    """Return a floating tensor in the dtype that formulas are evaluated in; indices as they are."""
     return tensor.to(evaluated_in(tensor.dtype)) if tensor.is_floating_point() else tensor
 
 
 def narrowed(result: Tensor, dtype: torch.dtype) -> Tensor:
-    """A result in ``dtype``, rounded once from what it was evaluated in."""
+    """Return a result rounded to ``dtype``, once, from the dtype that it was evaluated in."""
     return round_once(result, dtype) if result.dtype is WIDE else result.to(dtype)
 
 
 class _Evaluation(threading.local):
-    """Whether formulas are evaluated in the native dtype; only :func:`native` changes it.
+    """Whether formulas are evaluated natively, in each thread; only :func:`native` changes it.
 
-    An attribute of each thread, not of the class: that one is all that dynamo reads in torch 2.9.
+    The class has no attribute of that name: dynamo, in torch 2.9, would read it in every thread.
     """
 
     def __init__(self) -> None:
@@ -57,13 +57,16 @@ _EVALUATION = _Evaluation()
 
 
 def evaluated_in(dtype: torch.dtype) -> torch.dtype:
-    """float64; where it is native, float32 for that and for 16 bits."""
+    """Return the dtype that arrays of ``dtype`` are widened to: within :func:`native` float32.
+
+    Else, and for float64, it is float64.
+    """
     return torch.float32 if _EVALUATION.is_native and dtype is not WIDE else WIDE
 
 
 @contextlib.contextmanager
 def native() -> Iterator[None]:
-    """Evaluate float32 and 16 bits in float32, as fast kernels do, and not in float64."""
+    """Evaluate formulas of float32 and 16-bit arrays in float32 here, as fast kernels do."""
     before = _EVALUATION.is_native
     _EVALUATION.is_native = True
     try:

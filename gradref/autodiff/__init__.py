@@ -1,1 +1,1 @@
-"""Derivatives of declared functions by look-up, and the same behind ``torch.autograd``."""
+"""Look up the derivatives of declared functions, and give them to ``torch.autograd``."""

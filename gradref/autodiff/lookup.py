@@ -1,6 +1,7 @@
-"""Derivatives of declared functions by look-up.
+"""Transforms of declared functions: derivatives, gradients, and products with vectors.
 
-Nothing here differentiates: every transform finds what was declared beside the formula.
+Nothing here differentiates: each transform looks up what is declared beside the formula, and
+multiplies it with vectors at most.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ AnyFunction = Callable[..., Any]
 
 
 def derivative(function: AnyFunction) -> AnyFunction:
-    """f′ of an elementwise f, and f″ of an f′.
+    """Return f′ of an elementwise f, and f″ of an f′.
 
     >>> import activations
     >>> derivative(activations.tanh).__name__
@@ -36,7 +37,7 @@ def derivative(function: AnyFunction) -> AnyFunction:
 
 
 def second_derivative(function: AnyFunction) -> AnyFunction:
-    """f″ of an elementwise f.
+    """Return f″ of an elementwise f.
 
     >>> import activations
     >>> second_derivative(activations.tanh).__name__
@@ -46,7 +47,7 @@ def second_derivative(function: AnyFunction) -> AnyFunction:
 
 
 def gradient(function: AnyFunction) -> AnyFunction:
-    """The gradient of a loss with respect to its argument ``wrt``.
+    """Return the gradient of a loss, with respect to the argument that its ``wrt`` names.
 
     >>> import losses
     >>> gradient(losses.mse_loss).__name__
@@ -56,7 +57,7 @@ def gradient(function: AnyFunction) -> AnyFunction:
 
 
 def jacobian(function: AnyFunction) -> AnyFunction:
-    """The Jacobian of a row-wise function.
+    """Return the Jacobian of a row-wise function.
 
     >>> import activations
     >>> jacobian(activations.softmax).__name__
@@ -66,7 +67,7 @@ def jacobian(function: AnyFunction) -> AnyFunction:
 
 
 def value_and_derivative(function: AnyFunction) -> Callable[..., tuple[Any, Any]]:
-    """A function with f′, or a loss with its gradient, as a pair.
+    """Return a function that gives f and f′, or a loss and its gradient, as a pair.
 
     >>> import activations
     >>> value_and_derivative(activations.sigmoid)(0.0)
@@ -85,7 +86,9 @@ def value_and_derivative(function: AnyFunction) -> Callable[..., tuple[Any, Any]
 
 
 def vjp(function: AnyFunction) -> AnyFunction:
-    """``(x, grad_output, ...)`` to Jᵀg, rounded once; of a loss its gradient.
+    """Return the function from ``(x, grad_output, ...)`` to Jᵀg, rounded once.
+
+    That of a loss is its gradient.
 
     >>> import activations
     >>> vjp(activations.sigmoid)(0.0, 2.0)
@@ -100,7 +103,9 @@ def vjp(function: AnyFunction) -> AnyFunction:
 
 
 def jvp(function: AnyFunction) -> AnyFunction:
-    """``(x, tangent, ...)`` to Jt, rounded once; a loss also takes the argument ``along``.
+    """Return the function from ``(x, tangent, ...)`` to Jt, rounded once.
+
+    That of a loss also takes ``along``, the name of the argument that the tangent belongs to.
 
     >>> import activations
     >>> jvp(activations.sigmoid)(0.0, 2.0)
@@ -115,7 +120,7 @@ def jvp(function: AnyFunction) -> AnyFunction:
 
 
 def hvp(function: AnyFunction) -> AnyFunction:
-    """``(x, grad_output, tangent, ...)`` to the derivative of Jᵀg along t, rounded once.
+    """Return the function from ``(x, grad_output, tangent, ...)`` to d/dt (Jᵀg), rounded once.
 
     >>> import activations
     >>> hvp(activations.tanh)(0.0, 2.0, 1.0)
@@ -146,7 +151,7 @@ def _declared(record: Operation, role: str, function: AnyFunction | None = None)
 
 @functools.cache
 def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunction:
-    """A derivative of an elementwise function times vectors, evaluated wide as one formula."""
+    """Return a derivative of an elementwise function times vectors, as one formula."""
     slope = formula_of(record.derivatives[role])
 
     def formula(x: Tensor, **rest: Any) -> Tensor:
@@ -159,7 +164,7 @@ def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunct
 
 @functools.cache
 def _directional(record: Operation) -> AnyFunction:
-    """The derivative of a loss along ``tangent`` in the argument ``along``, reduced as the loss."""
+    """Return the derivative of a loss along a tangent of one argument, reduced as the loss is."""
     slope = formula_of(record.derivatives["gradient"])
     along = record.differentiable[0]
 
@@ -176,7 +181,7 @@ def _directional(record: Operation) -> AnyFunction:
 
 
 def _sign(formula: AnyFunction, record: Operation, name: str, *vectors: str) -> AnyFunction:
-    """Give a composed formula a name and the operation's arguments, vectors after the arrays."""
+    """Give a composed formula a name and the operation's signature, vectors after the arrays."""
     formula.__name__ = formula.__qualname__ = f"{record.name}_{name}"
     formula.__doc__ = f"The {name} of {record.name}, composed of its declared derivatives."
     parameters = list(record.signature.parameters.values())

@@ -1,14 +1,14 @@
 """The rules of a declared function for ``torch.autograd``: value, pull back, push forward, curve.
 
-::
+Each line has a rule, and the rules that differentiate it in reverse and in forward mode::
 
     value(x)              backward g -> pull(g, x)                    jvp t -> push(t, x)
     pull(g, x)  = J^T g   backward v -> push(v, x), curve(g, v, x)    jvp   -> pull, curve
     push(t, x)  = J t     backward g -> pull(g, x), curve(g, t, x)
     curve(g, t, x) = d/dt (J^T g)     the last: a third derivative is not declared
 
-Every rule takes the arguments of the function as they stand in its signature, so that torch sees
-every tensor.
+Every rule takes all arguments of the function, in the order of its signature, so that torch sees
+each tensor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gradref.declare.operation import Operation
 
 
 class _Rule(Function):
-    """What all rules share: the arguments are kept, tensors in the way that torch wants."""
+    """A rule that keeps the arguments of its call, tensors by the means that torch provides."""
 
     generate_vmap_rule = True
 
@@ -43,7 +43,7 @@ class _Rule(Function):
 
 
 def _kept(ctx: Any) -> list[Any]:
-    """The arguments of the forward call, in their order."""
+    """Return the arguments of the forward call, in their order."""
     tensors = iter(ctx.saved_tensors)
     return [
         next(tensors) if is_tensor else other
@@ -53,7 +53,7 @@ def _kept(ctx: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Products:
-    """The declared functions of an operation, each called with the values of its arguments."""
+    """The products of an operation with vectors, called with the values of all its arguments."""
 
     record: Operation
     vjp: Callable[..., Tensor]
@@ -61,17 +61,17 @@ class Products:
     hvp: Callable[..., Tensor]
 
     def pull(self, wrt: str, g: Tensor, values: Sequence[Any]) -> Tensor:
-        """Jᵀg for the argument ``wrt``."""
+        """Return Jᵀg for the argument ``wrt``."""
         more = {"wrt": wrt} if self.record.kind == "loss" else {}
         return self.vjp(**self._named(values), grad_output=g, **more)
 
     def push(self, along: str, t: Tensor, values: Sequence[Any]) -> Tensor:
-        """Jt for the argument ``along``."""
+        """Return Jt for the argument ``along``."""
         more = {"along": along} if self.record.kind == "loss" else {}
         return self.jvp(**self._named(values), tangent=t, **more)
 
     def curve(self, wrt: str, along: str, g: Tensor, t: Tensor, values: Sequence[Any]) -> Tensor:
-        """The derivative of Jᵀg for ``wrt`` as ``along`` moves along t."""
+        """Return the derivative of Jᵀg for ``wrt``, as the argument ``along`` moves along t."""
         more = {"wrt": wrt, "along": along} if self.record.kind == "loss" else {}
         return self.hvp(**self._named(values), grad_output=g, tangent=t, **more)
 
@@ -80,7 +80,7 @@ class Products:
 
 
 def value_rule(products: Products) -> type[Function]:
-    """The ``Function`` of an operation, whose derivatives are ``Function`` s in their turn."""
+    """Return the rule for the value of an operation; its derivatives are rules themselves."""
     record = products.record
     names = tuple(record.signature.parameters)
     active = record.differentiable
@@ -92,7 +92,7 @@ def value_rule(products: Products) -> type[Function]:
         return tuple(one(name) if need and name in active else None for name, need in wanted)
 
     def moving(tangents: Sequence[Tensor | None]) -> list[tuple[str, Tensor]]:
-        """The tangents of active arguments; torch makes up zeros for the others."""
+        """Return the tangents of active arguments, not the zeros torch makes up for others."""
         pairs = zip(names, tangents, strict=True)
         return [(n, t) for n, t in pairs if n in active and t is not None and t.is_floating_point()]
 
@@ -172,13 +172,13 @@ def apply_rule(rule: type[Function], *values: Any) -> Tensor:
 
 
 def as_autograd(function: AnyFunction) -> AnyFunction:
-    """A declared function that torch differentiates by the declared derivatives.
+    """Return a declared function that torch differentiates by the declared derivatives.
 
-    It takes tensors as the function does, and supports ``backward``, double backward, forward
-    mode, forward over reverse and reverse over forward, ``torch.func`` with ``vmap``, and
+    It takes tensors where the function takes arrays, and supports ``backward``, double backward,
+    forward mode, forward over reverse and reverse over forward, ``torch.func`` with ``vmap``, and
     ``torch.compile(fullgraph=True)``. A third derivative is not declared and raises. While torch
     traces or maps, values are not checked against their domain (class indices, probabilities).
-    Make it outside of what is compiled.
+    Call ``as_autograd`` outside of what is compiled.
 
     >>> import activations
     >>> x = torch.tensor(0.0, requires_grad=True)

@@ -1,1 +1,1 @@
-"""Speed, as ratios of paired rounds in one run."""
+"""Measure speed, as paired ratios: both times of a ratio are of the same round."""

@@ -1,7 +1,7 @@
-"""Contenders timed against each other: interleaved, in random order, as ratios of rounds.
+"""Time contenders against each other: in rounds, each in random order, as paired ratios.
 
-A time on a shared machine says little. Two contenders of one round have met the same neighbours, so
-that the ratio of their times says more; its median over the rounds comes with an interval.
+A time on a shared machine says little. The contenders of one round share the load of the machine,
+so that the ratio of two of their times says more: its median over the rounds, with an interval.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 
 RESAMPLES = 2000
 LEAST_SECONDS = 2e-4
-"""A contender that is faster is called many times over in a round."""
+"""A contender whose call is shorter is called several times in a round, for at least so long."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of the ratios of all rounds, with a bootstrap interval of 95 %."""
+    """The median of the paired ratios of all rounds, with a bootstrap interval of 95 %."""
 
     median: float
     low: float
@@ -30,12 +30,12 @@ class Ratio:
 
     @property
     def margin(self) -> float:
-        """The larger half of the interval."""
+        """The larger distance of the median from an end of the interval."""
         return max(self.high - self.median, self.median - self.low)
 
     @classmethod
     def of(cls, ratios: np.ndarray, seed: int = 0) -> Ratio:
-        """Resampled from the ratios of the rounds."""
+        """Return median and interval of the ratios of the rounds, by resampling them."""
         drawn = np.random.default_rng(seed).choice(ratios, (RESAMPLES, len(ratios)))
         low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
         return cls(float(np.median(ratios)), float(low), float(high))
@@ -44,7 +44,7 @@ class Ratio:
 def contest(
     contenders: Mapping[str, Callable[[], object]], rounds: int, device: str, seed: int = 0
 ) -> dict[str, list[float]]:
-    """The seconds of a call of every contender in every round."""
+    """Return the seconds that a call of each contender takes, in each round."""
     order, rng = list(contenders), random.Random(seed)
     repeats = {name: _repeats(run, device) for name, run in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -56,13 +56,13 @@ def contest(
 
 
 def ratios(times: Mapping[str, list[float]], of: str) -> dict[str, Ratio]:
-    """How many times the time of ``of`` every contender takes."""
+    """Return the time of every contender as a multiple of that of ``of``."""
     base = np.array(times[of])
     return {name: Ratio.of(np.array(t) / base) for name, t in times.items()}
 
 
 def peak_bytes(run: Callable[[], object], device: str) -> int | None:
-    """The memory that a call takes at its peak, results included; None where nobody counts it."""
+    """Return the memory that a call takes at its peak, with its results; None if not counted."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -1,6 +1,6 @@
-"""Others who compute a value and its derivative: the textbook by hand, and libraries if installed.
+"""Others that compute a value and its derivative: textbook formulas, and libraries if installed.
 
-The textbook's formulas are written once, for torch, NumPy and JAX; they are what people write, not
+The textbook formulas are written once, for torch, NumPy and JAX; they are what people write, not
 what is accurate.
 """
 
@@ -79,9 +79,9 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
 
 
 def peers(name: str, given: Sequence[Tensor]) -> Iterator[tuple[str, Timed]]:
-    """Yield those who have an operation, by name, on some arguments.
+    """Yield each peer that has an operation: its name, and a call on the given arguments.
 
-    Their results are those of the fused kernel: the value and the derivative.
+    The call returns what the fused kernel does: the value and the derivative.
     """
     device, dtype = given[0].device.type, given[0].dtype
     if name in TEXTBOOK:
@@ -123,7 +123,7 @@ def _tensors(results: Any) -> tuple[Tensor, ...]:
 
 
 def _sklearn(x: Tensor, target: Tensor) -> Timed:
-    """With weights of 1/n, so that its sum is our mean."""
+    """Return a call of scikit-learn, with weights of 1/n: its sum is then our mean."""
     loss, n = import_module("sklearn._loss._loss").CyHalfBinomialLoss(), x.numel()
     raw, truth = x.numpy(), target.numpy()
     weight = np.full(n, 1 / n, dtype=raw.dtype)

@@ -1,4 +1,4 @@
-"""The standard set of benchmarks, and its raw results as lines of JSON that are only appended."""
+"""Run benchmarks, and keep their raw results as lines of JSON: a file of them only grows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gradref.bench.subjects import OURS, Subject
 from gradref.environment import environment
 
 SIZES = {"L2": 2**16, "L3": 2**20, "DRAM": 2**24}
-"""Elements of a float32 array that, with its results, fits a cache of usual size, or none."""
+"""Elements of a float32 array that, with its results, fits a cache of common size, or none."""
 
 ROUNDS = 15
 
 
 @dataclass(frozen=True)
 class Result:
-    """One subject: the seconds of every round, and what they say."""
+    """The result of one subject: the seconds of every round, and what follows from them."""
 
     operation: str
     results: tuple[str, ...]
@@ -40,17 +40,17 @@ class Result:
 
     @cached_property
     def ratios(self) -> dict[str, Ratio]:
-        """How many times as long as ours the others take."""
+        """The time of every contender as a multiple of ours."""
         return ratios(self.seconds, OURS)
 
     @property
     def gigabytes_per_second(self) -> float:
-        """What ours reads and writes at least, over its median time."""
+        """The least that ours has to read and write, over its median time."""
         return self.traffic / float(np.median(self.seconds[OURS])) / 1e9
 
 
 def run(subject: Subject, rounds: int = ROUNDS) -> Result:
-    """The contest of one subject, after everybody has agreed on the result."""
+    """Return the result of one subject; raise WrongResultError unless all contenders agree."""
     torch.compiler.reset()  # dynamo gives up on a function that has been compiled 8 times
     subject.check()
     seconds = contest(subject.contenders, rounds, subject.device, subject.seed)
@@ -70,14 +70,14 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
 def run_all(
     subjects: Iterable[Subject], rounds: int, on_subject: Callable[[Subject], None]
 ) -> Iterator[Result]:
-    """One result after the other."""
+    """Yield the result of each subject; call ``on_subject`` before it is run."""
     for subject in subjects:
         on_subject(subject)
         yield run(subject, rounds)
 
 
 def append(result: Result, path: Path) -> None:
-    """Add a result to a file, with the machine it is of."""
+    """Append a result to a file, with the time and the machine."""
     huge = os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"
     about = {**environment(), "threads": torch.get_num_threads(), "huge pages": huge}
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -88,7 +88,7 @@ def append(result: Result, path: Path) -> None:
 def latest(
     entries: Iterable[tuple[dict[str, Any], Result]],
 ) -> list[tuple[dict[str, Any], Result]]:
-    """The last result of everything that was measured, by operation, dtype, size and setting."""
+    """Return the last result for each operation, dtype, device, shape and machine setting."""
     found: dict[tuple[Any, ...], tuple[dict[str, Any], Result]] = {}
     for about, result in entries:
         key = (result.operation, result.dtype, result.device, result.shape)
@@ -97,7 +97,7 @@ def latest(
 
 
 def read(path: Path) -> list[tuple[dict[str, Any], Result]]:
-    """Every result of a file with what it was measured on; of repeated ones all."""
+    """Return every result in a file, repeated ones too, each with what it was measured on."""
     found = []
     for line in path.read_text().splitlines():
         entry = json.loads(line)

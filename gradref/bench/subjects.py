@@ -1,4 +1,4 @@
-"""What is timed: an operation on some arrays, and everybody who can compute its value and slope."""
+"""What is timed: an operation on some arrays, by every contender with its value and derivative."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
 FORMULAS = "formulas, in blocks"
 STANDARD = (OURS, FRESH, PLAIN, EAGER, COMPILED, BOUND, FORMULAS)
 VALUE, TORCH_VALUE = "value, out=", "torch's value, out="
-"""Of a row-wise function, for which torch has a function that takes a buffer."""
+"""Contenders for the value alone, of a row-wise function that torch has with ``out=``."""
 
 CLASSES = 32_000
-"""The length of a row, where the size allows it."""
+"""The length of a row, where the size allows for it."""
 
 
 class WrongResultError(Exception):
-    """Two contenders do not agree: there is nothing to time."""
+    """Two contenders do not agree, so that their times cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The value and the derivative of an operation on arrays of some size."""
+    """An operation, whose value and derivative are timed on arrays of some size."""
 
     record: Operation
     dtype: str
@@ -45,7 +45,7 @@ class Subject:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows of ``CLASSES``, if there is more than one; a vector for what is elementwise."""
+        """A vector where nothing is coupled; else rows of ``CLASSES``, shorter ones to have 8."""
         if self.record.coupled is None:
             return (self.size,)
         classes = min(CLASSES, max(2, self.size // 8))
@@ -53,7 +53,7 @@ class Subject:
 
     @cached_property
     def arrays(self) -> dict[str, Tensor]:
-        """The arguments: ordinary numbers of their domains."""
+        """The arguments: ordinary numbers in their domains."""
         generator = torch.Generator().manual_seed(self.seed)
         domains = self.record.array_domains(self.record.parameters)
         return {
@@ -80,7 +80,7 @@ class Subject:
 
     @cached_property
     def vector(self) -> dict[str, Tensor]:
-        """What a row-wise function is pulled back with."""
+        """The ``grad_output`` of a row-wise function; else nothing."""
         if self.record.kind != "rowwise":
             return {}
         return {"grad_output": torch.randn_like(self.first)}
@@ -96,18 +96,18 @@ class Subject:
 
     @cached_property
     def kernel(self) -> Fused:
-        """Ours."""
+        """Our fused kernel."""
         return fuse(self.record.function)
 
     @cached_property
     def buffers(self) -> tuple[Tensor, ...]:
-        """Where the arrays among the results go: a loss has one, its gradient."""
+        """The memory for those results that are arrays: of a loss only the gradient."""
         count = 1 if self.record.kind == "loss" else 2
         return tuple(torch.empty_like(self.first) for _ in range(count))
 
     @cached_property
     def contenders(self) -> dict[str, Callable[[], Any]]:
-        """Everybody, by name; all return the value and the derivative, but for the bounds."""
+        """Every contender by name; all but the bounds and ``VALUE`` return value and derivative."""
         found = {
             OURS: lambda: self._fused(out=self.buffers),
             FRESH: lambda: self._fused(),
@@ -134,7 +134,7 @@ class Subject:
 
     @cached_property
     def _formulas(self) -> Callable[[], None]:
-        """The bound of the plain calls: one float64 block after the other, without a check."""
+        """The bound of the plain calls: the formulas in float64 blocks, without any check."""
         derivative = formula_of(self.record.derivatives[self.kernel.results[1]])
         *for_value, last = self.buffers
         value = self._in_blocks(formula_of(self.record.function), {}, *for_value)
@@ -152,7 +152,7 @@ class Subject:
         vector: dict[str, Tensor],
         buffer: Tensor | None = None,
     ) -> Callable[[], None]:
-        """A formula of some rows after the others into a buffer, or summed."""
+        """Return a call of a formula in blocks of rows, into a buffer; without one, summed."""
         rows = max(1, BLOCK * len(self.first) // self.first.numel())
         arguments = (*self.arrays.values(), *vector.values())
         blocks = list(zip(*(torch.split(array, rows) for array in arguments), strict=True))
@@ -173,7 +173,7 @@ class Subject:
         return fuse(self.record.function, "value")
 
     def _values(self) -> dict[str, Callable[[], Any]]:
-        """The value alone of a function that torch has with a buffer."""
+        """Return the contenders for the value alone: none, unless torch has it with ``out=``."""
         theirs = getattr(torch, self.record.name, None)
         if self.record.kind != "rowwise" or theirs is None:
             return {}
@@ -184,7 +184,7 @@ class Subject:
         }
 
     def witness(self, *arguments: Tensor) -> Tensor:
-        """torch's counterpart, by its defaults."""
+        """Return the value of torch's counterpart, with our default parameters."""
         assert self.record.torch is not None  # asked for only where there is one
         if self.record.kind == "loss":
             named = dict(zip(self.arrays, arguments, strict=True))
@@ -207,7 +207,7 @@ class Subject:
 
     @cached_property
     def _bound(self) -> Callable[[], object]:
-        """A kernel with the same reads and writes, and next to no arithmetic."""
+        """A kernel that reads and writes the same memory, with next to no arithmetic."""
         read = [a for a in (*self.arrays.values(), *self.vector.values()) if a.is_floating_point()]
 
         def touch(tensors: dict[str, Tensor], into: list[Tensor | None]) -> None:
@@ -225,12 +225,12 @@ class Subject:
 
     @property
     def traffic(self) -> int:
-        """The bytes that have to be read and written at least."""
+        """The bytes that have to be read or written at least."""
         touched = (*self.arrays.values(), *self.vector.values(), *self.buffers)
         return sum(t.numel() * t.element_size() for t in touched)
 
     def check(self) -> None:
-        """Refuse to time what does not agree: on a sum of magnitudes, to a few digits."""
+        """Raise WrongResultError unless the contenders agree: a sum of errors, to a few digits."""
         expected = [_cloned(r) for r in self.contenders[PLAIN]()]
         tolerance = 64 * torch.finfo(getattr(torch, self.dtype)).eps
         for name, run in self.contenders.items():
@@ -248,7 +248,7 @@ def _cloned(result: Tensor) -> Tensor:
 
 
 def _jumps(record: Operation) -> bool:
-    """Whether a function has a step, which torch does not differentiate."""
+    """Return whether a function has a step, which torch does not differentiate."""
     if record.facts is None:
         return False
     kinks = record.facts.at(**record.parameters).kinks.values()
@@ -258,7 +258,7 @@ def _jumps(record: Operation) -> bool:
 def subjects(
     records: list[Operation], dtypes: list[str], device: str, sizes: list[int]
 ) -> Iterator[Subject]:
-    """Every operation that torch differentiates too, in every dtype and size."""
+    """Yield every operation that torch differentiates too, in every dtype and size."""
     for record in records:
         if record.torch is not None and not _jumps(record):
             for dtype in dtypes:

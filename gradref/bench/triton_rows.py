@@ -1,4 +1,4 @@
-"""Rows kept on chip, in Triton: what the compiled kernels are compared with on a GPU.
+"""Softmax and cross entropy of rows in Triton, to compare the compiled kernels with on a GPU.
 
 Up to ``ON_CHIP`` classes a row is read once, exponentiated once and written once; beyond, its
 maximum and its sum are found together (online softmax), and it is read again.
@@ -29,7 +29,7 @@ def softmax_on_chip(
     columns: tl.tensor,
     block: tl.constexpr,
 ) -> None:
-    """p = exp(x - max x) / Σ exp, and p (g - Σ p g)"""
+    """Store p = exp(x - max x) / Σ exp, and p (g - Σ p g)"""
     lane = tl.arange(0, block)
     at, inside = tl.program_id(0).to(tl.int64) * columns + lane, lane < columns
     x = tl.load(x_ptr + at, inside, float("-inf")).to(tl.float32)
@@ -42,7 +42,7 @@ def softmax_on_chip(
 
 @triton.jit
 def loss_of(others: tl.tensor, total: tl.tensor, of_target: tl.tensor) -> tl.tensor:
-    """log total - x[target]; log(1 + others), though 1 + others rounds, for a target on top"""
+    """Return log total - x[target]; as an accurate log(1 + others) if the target is the maximum"""
     log1p = tl.where(total == 1.0, others, tl.log(total) * (others / (total - 1.0)))
     return tl.where(of_target == 0.0, log1p, tl.log(total) - of_target)
 
@@ -57,7 +57,7 @@ def cross_entropy_on_chip(
     scale: tl.tensor,
     block: tl.constexpr,
 ) -> None:
-    """log Σ exp(x) - x[target], and scale (p - [target]), at the target as minus the other p"""
+    """Store log Σ exp(x) - x[target], and scale (p - [target]), at the target minus the other p"""
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, block)
     at, inside = row * columns + lane, lane < columns
@@ -82,7 +82,7 @@ def cross_entropy_online(
     scale: tl.tensor,
     block: tl.constexpr,
 ) -> None:
-    """The same for a row that is read twice: a sum is rescaled whenever its maximum grows"""
+    """Store the same for a row that is read twice: the sum is rescaled when the maximum grows"""
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, block)
     target = tl.load(target_ptr + row)
@@ -111,13 +111,13 @@ def _launched(kernel: Any, rows: int) -> Any:
 
 
 def _warps(block: int) -> int:
-    """A thread for every 16 numbers, within what a program may have."""
+    """Return the number of warps: a thread for every 16 numbers, as far as a program may have."""
     return max(4, min(32, block // 512))
 
 
 @triton_op("gradref::softmax_rows", mutates_args={})
 def softmax_rows(x: Tensor, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of rows of at most ``ON_CHIP`` numbers, and its vector-Jacobian product."""
+    """Return softmax of rows of at most ``ON_CHIP`` numbers, and its vector-Jacobian product."""
     p, out = torch.empty_like(x), torch.empty_like(x)
     block = int(triton.next_power_of_2(x.shape[1]))
     launch = _launched(softmax_on_chip, x.shape[0])
@@ -127,7 +127,7 @@ def softmax_rows(x: Tensor, grad_output: Tensor) -> tuple[Tensor, Tensor]:
 
 @triton_op("gradref::cross_entropy_rows", mutates_args={})
 def cross_entropy_rows(x: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The loss of every row, and ``scale`` times its gradient."""
+    """Return the loss of every row, and ``scale`` times its gradient."""
     rows, columns = x.shape
     loss, out = x.new_empty(rows, dtype=torch.float32), torch.empty_like(x)
     fits = columns <= ON_CHIP

@@ -1,4 +1,4 @@
-"""One call of a kernel, made so that nothing it does to memory goes unseen."""
+"""One call of a kernel, in guarded and poisoned memory, so that misuse of memory shows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ GUARD = 64
 
 @dataclass(frozen=True)
 class Call:
-    """What to call with what.
+    """A function of a kernel, and what to call it with.
 
-    ``vector`` is the incoming gradient of a backward, the tangent of a jvp. ``wrt`` are the
-    positions of the arrays that a gradient is wanted for. ``earlier`` holds other contents that
-    the very same tensors have in a call just before.
+    ``vector`` is the incoming gradient of a backward, or the tangent of a jvp; ``wrt`` holds the
+    positions of the arrays that a gradient is wanted for. With ``earlier`` there is a call before
+    this one, with these contents in the very same tensors.
     """
 
     kernel: str
@@ -44,9 +44,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Returned:
-    """What came back: the results, or why there are none, and what happened to memory.
+    """What a call returned: the results, or why there are none, and what happened to memory.
 
-    They are ``stale`` if other contents of the same memory had given the same bits before.
+    ``wrote`` names the arrays that were changed in or next to their memory. The results are
+    ``stale`` if the call before, with other contents in the same memory, gave the same bits.
     """
 
     results: tuple[Tensor | None, ...] = ()
@@ -57,7 +58,7 @@ class Returned:
 
 
 def perform(kernel: Kernel, call: Call) -> Returned:
-    """Make a call; an exception of the kernel is an answer."""
+    """Make a call and return what it returned; an exception of the kernel is an answer as well."""
     named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
     parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
     vector = "tangent" if call.role == "jvp" else "grad_output"
@@ -88,19 +89,19 @@ def _copies(results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
 
 
 def _is_stale(earlier: Sequence[Tensor | None], results: Sequence[Tensor | None]) -> bool:
-    """Whether results that vary are those of before."""
+    """Return whether the results are the earlier ones, each of which has different elements."""
     pairs = [(a, b) for a, b in zip(earlier, results, strict=True) if a is not None]
     vary = all(a.numel() > 1 and (a != a.reshape(-1)[0]).any() for a, _ in pairs)
     return vary and all(b is not None and torch.equal(a, b) for a, b in pairs)
 
 
 class UnsupportedError(Exception):
-    """What a kernel does not offer: a dtype, a derivative."""
+    """A kernel does not offer what is asked of it: a dtype, a derivative, a layout."""
 
 
 @dataclass(frozen=True)
 class _Guarded:
-    """An array as the kernel sees it, with a copy of it and of the guards around it."""
+    """An array as the kernel sees it, the buffer with its guards, and a copy of that buffer."""
 
     tensor: Tensor
     buffer: Tensor
@@ -112,7 +113,7 @@ class _Guarded:
         return cls(tensor, buffer, buffer.clone())
 
     def changed(self) -> bool:
-        """Whether anything in or around the array is not what it was."""
+        """Return whether any bit of the array or of its guards has changed."""
         if self.buffer.is_floating_point():
             integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[self.buffer.itemsize]
             return not torch.equal(
@@ -122,7 +123,7 @@ class _Guarded:
 
 
 def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
-    """A buffer with guards, and the array inside it in the layout."""
+    """Return a buffer with guards, and in it the array in a memory layout."""
     sentinel = math.nan if array.is_floating_point() else 0
     shape = array.shape
     step = {"strided": 2}.get(layout, 1)
@@ -147,12 +148,12 @@ def _rewrite(entered: Sequence[_Guarded], contents: Sequence[Tensor]) -> None:
 
 
 def _free_zeros_like(arrays: Sequence[Tensor]) -> None:
-    """Let memory be dealt out next that holds no NaN of an earlier, poisoned call."""
+    """Overwrite freed memory with zeros: else the next call may be given NaN of a poisoned one."""
     _ = [torch.zeros_like(array) for array in arrays for _ in range(64)]
 
 
 class _Poison:
-    """Fresh memory is NaN while a kernel runs: torch fills it, and NumPy is dealt used pages."""
+    """Have torch fill fresh memory with NaN while a kernel runs; NumPy may be given such memory."""
 
     def __init__(self, active: bool) -> None:
         self._active = active
@@ -172,7 +173,7 @@ Convert = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 
 def _converter(library: str) -> Convert:
-    """Into a library's arrays and back, on the same memory where that can be."""
+    """Return conversions to a library's arrays and back, on the same memory where possible."""
     if library == "numpy":
 
         def to_numpy(tensor: Tensor) -> Any:
@@ -209,7 +210,7 @@ def _invoke(
     tensors: Mapping[str, Tensor],
     vector: str,
 ) -> tuple[Tensor | None, ...]:
-    """The results of a call: the value, or a gradient for each of ``wrt``."""
+    """Return the results of a call: the value, or a gradient for each of ``wrt``."""
     function = kernel.functions[call.role]
     into, back = _converter(kernel.library)
     if call.role == "function" and call.order:
@@ -241,7 +242,7 @@ def _differentiated(
     vector: Tensor,
     keywords: Mapping[str, Any],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients by autograd through the function, once or twice."""
+    """Return first or second derivatives of a function, by autograd through it."""
     leaves = [
         array.detach().requires_grad_() if array.is_floating_point() and i in call.wrt else array
         for i, array in enumerate(arrays)

@@ -1,4 +1,4 @@
-"""Hostile conditions: what a kernel does to memory, and where its answers depend on it."""
+"""Hostile conditions: lengths, layouts, memory and neighbours that a result must not depend on."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from gradref.judge.verdict import Case
 from gradref.truth.jets import Floats
 
 LENGTHS = (0, 1, 2, 7, 31, 33, 127, 128, 129, 255, 257, 1023, 1024, 1025, 4099, 65537)
-"""Nothing, one, around the sizes of blocks, primes, and more than 2^16."""
+"""0, 1, lengths around the sizes of blocks, primes, and one above 2^16."""
 
 FEW_LENGTHS = (1, 31, 257, 1025)
 
 LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expanded")
 
 ATTEMPTS = 8
-"""Calls until memory that was freed holds anything but the poison."""
+"""How many calls are made until freed memory holds something other than the poison."""
 
 ROWS = 6
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One function of a kernel on inputs of any shape, with what our formulas say in float64."""
+    """A function of a kernel on inputs of any shape, to compare with our formulas in float64."""
 
     kernel: Kernel
     case: Case
@@ -80,9 +80,9 @@ class Probe:
         }
 
     def question(self, s: Sample) -> Question | None:
-        """Return what the function can be asked of a sample; None for nothing.
+        """Return a question that the function can answer of a sample; None if there is none.
 
-        It is asked with a vector where it takes one.
+        A question with a vector is preferred.
         """
         candidate = Candidate(self.kernel, _Nobody())
         found = [
@@ -97,7 +97,7 @@ class Probe:
         return None if candidate.calls(asked, self.role) is None else asked
 
     def expected(self, s: Sample) -> Floats:
-        """Return our results, by the float64 formula."""
+        """Return the results of our float64 formula."""
         asked = self.question(s)
         assert asked is not None  # looked at before
         wide = replace(asked, sample=s.wide())
@@ -107,7 +107,7 @@ class Probe:
 
 
 class _Nobody:
-    """Makes no calls: for what is to be known of them only."""
+    """A runner that makes no calls, for a candidate that is only asked which it would make."""
 
     def ask(self, call: Call) -> Returned:
         raise NotImplementedError
@@ -115,9 +115,9 @@ class _Nobody:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition in words, and what to say where a kernel does not bear it.
+    """A condition: its name, and the test that returns what a kernel does wrong under it, if so.
 
-    Where a basic one is broken the others say nothing.
+    If a basic one is broken, those after it are not tested: they would fail with it.
     """
 
     name: str
@@ -133,7 +133,7 @@ def broken_conditions(
     seed: int,
     conditions: Sequence[Condition],
 ) -> Iterator[tuple[str, Answer]]:
-    """Yield each of the conditions with what is wrong under it, if anything is."""
+    """Yield the name of each condition with an answer that has what is wrong under it, if so."""
     probe = Probe(kernel, case, role, seed)
     if probe.question(probe.sample(5)) is None:
         return
@@ -151,9 +151,9 @@ def broken_conditions(
 def _answers(
     probe: Probe, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
 ) -> tuple[Floats | None, str, list[Returned]]:
-    """Return the results for a sample, or what prevented them, with what the calls returned.
+    """Return the results for a sample or what prevented them, and what each call returned.
 
-    What the kernel does not offer is an ``UnsupportedError``.
+    Raise UnsupportedError where the kernel does not offer what is asked.
     """
     heard: list[Returned] = []
 
@@ -173,7 +173,7 @@ def _answers(
 
 
 def _arguments(probe: Probe, runner: Runner) -> str:
-    """Arguments, and the memory around them, are what they were."""
+    """Test that the arguments, and the memory around them, are left as they were."""
     _, problem, heard = _answers(probe, runner, probe.sample(129))
     wrote = sorted({name for answer in heard for name in answer.wrote})
     if wrote:
@@ -182,7 +182,7 @@ def _arguments(probe: Probe, runner: Runner) -> str:
 
 
 def _repeated(probe: Probe, runner: Runner) -> str:
-    """The same call three times gives the same bits, whatever was in the memory before."""
+    """Test that the same call gives the same bits three times, in poisoned memory."""
     s = probe.sample(257)
     first, problem, _ = _answers(probe, runner, s, _with_poison)
     for _ in range(2):
@@ -193,7 +193,7 @@ def _repeated(probe: Probe, runner: Runner) -> str:
 
 
 def _reused(probe: Probe, runner: Runner) -> str:
-    """New contents of the same memory give new results."""
+    """Test that new contents of the same memory give new results."""
     s = probe.sample(129)
     _, problem, heard = _answers(probe, runner, s, _with_earlier)
     if any(answer.stale for answer in heard) and _depends_on_size(probe, s):
@@ -202,7 +202,7 @@ def _reused(probe: Probe, runner: Runner) -> str:
 
 
 def _with_earlier(call: Call) -> Call:
-    """The same call after one with other contents, which no domain forbids."""
+    """Return the call, to be made after one with half of its contents: no domain forbids them."""
     return replace(call, earlier=tuple(_halved(a) for a in call.arrays))
 
 
@@ -211,7 +211,7 @@ def _halved(a: Tensor) -> Tensor:
 
 
 def _depends_on_size(probe: Probe, s: Sample) -> bool:
-    """Whether half of the arguments has other results: a step has not."""
+    """Return whether half of the arguments has other results: that of a step has not."""
     halves = replace(s, arrays={name: _halved(a) for name, a in s.arrays.items()})
     return bool(grossly_wrong(probe.expected(halves), probe.expected(s)).any())
 
@@ -221,7 +221,7 @@ def _with_poison(call: Call) -> Call:
 
 
 def _poisoned(probe: Probe, runner: Runner) -> str:
-    """Fresh memory full of NaN changes nothing."""
+    """Test that fresh memory full of NaN changes no result."""
     s = probe.sample(129)
     dirty, problem, _ = _answers(probe, runner, s, _with_poison)
     if dirty is None:
@@ -236,7 +236,7 @@ def _poisoned(probe: Probe, runner: Runner) -> str:
 
 
 def _lengths(probe: Probe, runner: Runner, lengths: Sequence[int] = LENGTHS) -> str:
-    """Right at every length."""
+    """Test that results of every length are right."""
     for length in lengths:
         if length == 0 and not probe.is_elementwise and probe.kernel.record.coupled:
             continue  # a row of nothing has no softmax
@@ -253,7 +253,7 @@ def _lengths(probe: Probe, runner: Runner, lengths: Sequence[int] = LENGTHS) -> 
 
 
 def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
-    """Where in its rows a result of some length is wrong."""
+    """Return where in its rows a result of some length is wrong, in words."""
     by_row = wrong.reshape(-1, wrong.shape[-1]) if wrong.ndim else wrong.reshape(1, 1)
     columns = np.flatnonzero(by_row.any(0))
     flat = np.flatnonzero(wrong.reshape(-1))
@@ -266,7 +266,7 @@ def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
 
 
 def _layouts(probe: Probe, runner: Runner, layouts: Sequence[MemoryLayout] = LAYOUTS) -> str:
-    """Strides, offsets and broadcast views give what contiguous memory gives."""
+    """Test that views, by strides, offset or broadcast, give what contiguous memory gives."""
     s = probe.sample(33)
     refused = ""
     for layout in layouts:
@@ -300,7 +300,7 @@ def _first_repeated(a: Tensor) -> Tensor:
 
 
 def _rows_apart(probe: Probe, runner: Runner) -> str:
-    """A row gives alone, and in another place, what it gives among others far above it."""
+    """Test that a row gives the same alone, in another place, and among rows far above it."""
     s = probe.sample(33, rows=12)
     if not probe.is_elementwise:
         high = {n: _with_high_row(a) for n, a in probe.ordinary(s, 33).items()}
@@ -333,7 +333,7 @@ def _with_high_row(a: Tensor) -> Tensor:
 
 
 def _nan_everywhere(probe: Probe, runner: Runner) -> str:
-    """NaN gives NaN at every position of a vector."""
+    """Test that NaN gives NaN at every position of a vector."""
     if not probe.is_elementwise:
         return ""
     s = probe.sample(33, rows=1)
@@ -360,7 +360,7 @@ CONDITIONS = (
     Condition("rows apart", _rows_apart),
     Condition("NaN at every position", _nan_everywhere),
 )
-"""All of them, for mode full."""
+"""All conditions: those of mode full."""
 
 CHEAP_CONDITIONS = (
     ARGUMENTS,
@@ -368,7 +368,7 @@ CHEAP_CONDITIONS = (
     Condition("a few lengths", partial(_lengths, lengths=FEW_LENGTHS)),
     Condition("a transposed view", partial(_layouts, layouts=("transposed",))),
 )
-"""What costs a few calls, for mode quick."""
+"""Conditions that cost a few calls: those of mode quick."""
 
 
 def _same(a: Floats, b: Floats) -> bool:

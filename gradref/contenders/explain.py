@@ -1,4 +1,4 @@
-"""What is probably wrong with a kernel, in words, from where and how its results are off."""
+"""Say what is probably wrong with a kernel, judging by where its results are off, and how much."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gradref.judge.ulp import spacing
 from gradref.truth.jets import Floats
 
 PLACES = ("the entry of the true class",)
-"""Branches that are where a result stands, not what its input is."""
+"""Branches that are a place among the results, not a range of inputs."""
 
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""
 
 WIDE_GAP = 1 / 32
-"""The share of the tested line that right results cover between two pieces of it."""
+"""The least gap of right results between two intervals of wrong ones, as a share of their span."""
 
 
 def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
-    """Sentences, likeliest first; at most three."""
+    """Return at most three sentences, the likeliest cause first."""
     found: list[str] = []
     for rule in RULES:
         with np.errstate(all="ignore"):
@@ -40,7 +40,7 @@ def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
 
 
 def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """A known mistake gives these very results, wherever it makes a difference."""
+    """Yield each known mistake that predicts these results wherever it makes a difference."""
     comparable = np.isfinite(e.got) & np.isfinite(e.truth.high)
     failing = wrong & comparable
     if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
@@ -57,7 +57,7 @@ def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _constant(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """Nothing was computed."""
+    """Yield a sentence if every result is the same, or NaN: nothing was computed."""
     if len(e.got) < 3:
         return
     if np.isnan(e.got).all() and np.mean(np.isnan(e.truth.high)) < 0.5:
@@ -67,7 +67,7 @@ def _constant(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """The results are a multiple of the truth."""
+    """Yield a sentence if the results are a multiple of the truth."""
     usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
     if usable.sum() < 8 or (wrong & usable).sum() < 0.5 * usable.sum():
         return
@@ -82,7 +82,7 @@ def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """NaN or infinity where there is a number, a number where there is NaN."""
+    """Yield a sentence for NaN or infinity in place of a number, and for the reverse."""
     swallowed = wrong & np.isnan(e.truth.high) & ~np.isnan(e.got)
     if e.is_elementwise:
         swallowed &= np.isnan(e.x)
@@ -98,7 +98,7 @@ def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _cause(e: Evidence, lost: Mask) -> str:
-    """Why numbers became NaN or infinite, where that can be told."""
+    """Return why numbers became NaN or infinite, as far as that can be told."""
     near_overflow = 0.9 * float(np.log(torch.finfo(e.case.torch_dtype).max))
     far = np.min(np.abs(e.truth.high[lost])) > near_overflow
     if far and np.isinf(e.got[lost]).all() and not e.is_elementwise:
@@ -112,7 +112,7 @@ def _cause(e: Evidence, lost: Mask) -> str:
 
 
 def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """One result other than 0 for all inputs beyond some point."""
+    """Yield a sentence if one result, not 0, is given for all inputs beyond some point."""
     if not e.is_elementwise:
         return
     order = np.argsort(e.x)
@@ -128,7 +128,7 @@ def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _kink(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """Wrong at a kink."""
+    """Yield a sentence if a result at a kink is wrong."""
     at_kink = wrong & e.branches.get("kink", np.zeros_like(wrong))
     if at_kink.any():
         at = int(np.flatnonzero(at_kink)[0])
@@ -142,7 +142,7 @@ def _kink(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """Zeros where there are numbers."""
+    """Yield a sentence if results are 0 where the truth is not."""
     lost = wrong & (e.got == 0) & np.isfinite(e.truth.high) & (e.truth.high != 0)
     if lost.sum() >= max(1, 0.02 * wrong.sum()):
         largest = float(np.max(np.abs(e.truth.high[lost])))
@@ -152,7 +152,7 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """An absolute error about the last digit of 1 in results that are far smaller."""
+    """Yield a sentence if the error of small results is absolute, as the last digit of 1 is."""
     finite = wrong & (e.got != 0) & np.isfinite(e.got) & np.isfinite(e.truth.high)
     small = finite & (np.abs(e.truth.high) < 2.0**-3)
     if small.sum() < 3 or small.sum() < 0.5 * finite.sum():
@@ -180,7 +180,7 @@ def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """Errors in proportion to the logarithm of the result."""
+    """Yield a sentence if the error in ulp is in proportion to the logarithm of the result."""
     finite = wrong & np.isfinite(ulp) & (e.truth.high != 0)
     if finite.sum() < 3 or finite.sum() < 0.5 * wrong.sum():
         return
@@ -191,7 +191,7 @@ def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """A relative error that is the same everywhere: too few digits were carried."""
+    """Yield a sentence if the relative error is small everywhere, but not small enough."""
     usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
     usable &= np.abs(e.truth.high) >= torch.finfo(e.case.torch_dtype).smallest_normal
     if usable.sum() < 8 or (wrong & usable).sum() < 0.25 * usable.sum():
@@ -207,7 +207,7 @@ def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """A few wrong results, all over, among right ones."""
+    """Yield a sentence if a few results are grossly wrong, scattered among right ones."""
     wrong = wrong & np.isfinite(e.got) & (e.got != 0)
     share = float(np.mean(wrong))
     right = ~wrong & np.isfinite(e.truth.high)
@@ -224,7 +224,7 @@ def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """Wrong in the first digits, where nothing is difficult."""
+    """Yield a sentence if the first digits are wrong at ordinary inputs."""
     centre = (np.abs(e.x) <= 3) & np.isfinite(e.got) & np.isfinite(e.truth.high)
     centre &= (np.abs(e.truth.high) > 2.0**-8) & (e.got != 0)
     if not e.is_elementwise or centre.sum() < 8 or np.mean(wrong[centre]) < 0.5:
@@ -235,7 +235,7 @@ def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
-    """If nothing else: where, and whether nothing else is wrong."""
+    """Yield, if no rule applies, where results are wrong, and whether only there."""
     words = f"off by up to {np.max(ulp[wrong]):.3g} ulp {_range(e, wrong)}"
     if e.is_elementwise and np.isfinite(e.x[wrong]).any():
         inside = np.zeros_like(wrong)
@@ -252,7 +252,7 @@ def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 
 def _range(e: Evidence, where: Mask) -> str:
-    """The part of the inputs in which something happens."""
+    """Return the part of the inputs that a mask covers, in words."""
     if not e.is_elementwise:
         share = float(np.mean(where))
         least, most = np.min(e.x[where]), np.max(e.x[where])
@@ -276,7 +276,7 @@ def _range(e: Evidence, where: Mask) -> str:
 
 
 def _intervals(e: Evidence, where: Mask) -> list[tuple[float, float]]:
-    """What of the tested line something happens in: at most three pieces, between wide gaps."""
+    """Return at most three intervals of inputs that cover a mask, cut at its widest gaps."""
     line = np.argsort(e.x, kind="stable")[: np.count_nonzero(~np.isnan(e.x))]
     at = np.flatnonzero(where[line])
     gaps = np.diff(at)
@@ -315,4 +315,4 @@ CONCLUSIVE: tuple[Rule, ...] = (
     _another_formula,
     _precision,
 )
-"""Rules that leave nothing to add."""
+"""Rules that explain all of an error: none after them is asked."""

@@ -1,4 +1,4 @@
-"""What somebody has written: the functions of a kernel, and what it says it computes."""
+"""A kernel to judge: its functions, and what it declares that they compute."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Role = Literal[
     "value_and_gradient",
     "function",
 ]
-"""What a function of a kernel is; ``function`` is one that torch differentiates."""
+"""What a function of a kernel computes; ``function`` is a value that torch differentiates."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 LIBRARIES = ("torch", "numpy", "jax")
 
 Targets = Literal["index", "probability", "either"]
-"""What a kernel takes as the target of a loss that has class indices or probabilities."""
+"""What a kernel takes as target, of a loss for class indices and for probabilities."""
 
 
 SUBNORMALS = ("keep", "flush")
-"""What a kernel does to subnormal numbers; those that it flushes to 0 are recorded, not failed."""
+"""What a kernel does with subnormal numbers; those that it flushes are recorded, not failed."""
 
 KEYS = (*ROLES, "operation", "library", "target", "subnormals")
 """What an entry of ``KERNELS`` may hold besides parameters of the operation."""
@@ -38,11 +38,11 @@ KEYS = (*ROLES, "operation", "library", "target", "subnormals")
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel for an operation.
+    """Somebody's functions for one operation.
 
-    ``settings`` are the parameters that it is written for; what its functions take by name is
-    passed to them. ``targets`` says which of two kinds of an argument it takes, ``flushes`` that
-    it treats subnormal numbers as 0.
+    ``settings`` holds the parameters that they are written for; those that a function takes by name
+    are passed to it. ``targets`` says which kinds of target the kernel takes, ``flushes`` that it
+    treats subnormal numbers as 0.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Kernel:
 
     @classmethod
     def of(cls, name: str, entry: Any) -> Kernel:
-        """A kernel from an entry of ``KERNELS``: its roles, and everything else a setting.
+        """Return the kernel of an entry of ``KERNELS``; keys other than ``KEYS`` are settings.
 
         >>> Kernel.of("relu", {"forward": abs}).operation
         'relu'
@@ -97,7 +97,7 @@ class Kernel:
         return cls(name, operation, functions, settings, library, targets, subnormals == "flush")
 
     def accepts(self, role: Role, parameter: str) -> bool:
-        """Whether a function takes a parameter of the operation by name."""
+        """Return whether a function takes a parameter of the operation by name."""
         try:
             signature = inspect.signature(self.functions[role])
         except ValueError:  # a function written in C: torch's own, which take what they document
@@ -109,28 +109,28 @@ class Kernel:
         return kinds.get(parameter) in by_name
 
     def takes(self, argument: str) -> bool:
-        """Whether any function takes an argument that not every kernel of the operation has to."""
+        """Return whether the kernel takes an argument: as an array, as a setting or by name."""
         if argument in self.record.arguments or argument in self.settings:
             return True
         return any(self.accepts(role, argument) for role in self.functions)
 
     @property
     def missing(self) -> list[str]:
-        """The parameters that are varied for the operation and that the kernel does not take."""
+        """The parameters that the operation's cases vary and that the kernel does not take."""
         varied = dict.fromkeys(name for case in self.record.cases for name in case)
         return [name for name in varied if not self.takes(name)]
 
     def claims(self, case: Mapping[str, Any]) -> bool:
-        """Whether the kernel takes the kind of target that a case has."""
+        """Return whether the kernel takes the kind of target that a case has."""
         domains = self.record.domains.get("target")
         if not isinstance(domains, tuple) or self.targets == "either":
             return True
         return self.targets == ("probability" if "target" in case else "index")
 
     def keywords(self, role: Role, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What a function is called with for some parameters; None where it cannot do them.
+        """Return the keywords that a function takes of some parameters; None if it cannot do them.
 
-        A parameter that it does not take has to be the one that it is written for.
+        A parameter that it does not take must have the value that it is written for.
         """
         keywords = {}
         for name, value in parameters.items():
@@ -141,7 +141,7 @@ class Kernel:
         return keywords
 
     def cases(self) -> Iterator[dict[str, Any]]:
-        """Yield the settings to judge it with: those that it takes or is for."""
+        """Yield the operation's cases to judge the kernel in: what it takes of each, distinct."""
         known = self.record.parameters
         settings = {k: v for k, v in self.settings.items() if k != "reduction" and v != known[k]}
         seen: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Kernels out of a file, a module, an object or the registry of torch."""
+"""Find the kernels in a file, a module, an object or the registry of torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WANTS = (
 
 
 def load(subject: str, operation: str | None = None) -> list[Kernel]:
-    """The kernels that ``subject`` names: all of them, those for one operation, or one by its name.
+    """Return the kernels in ``subject``: all of them, those for one operation, or one by its name.
 
-    ``operation`` also says what a single object is a kernel for.
+    Of a single object ``operation`` says what it computes.
     """
     if "::" in subject:
         return [_single(subject, _torch_op(subject), operation)]
@@ -80,7 +80,7 @@ def _of_module(module: ModuleType) -> list[Kernel]:
 
 
 def _by_name(module: ModuleType) -> Iterator[Kernel]:
-    """Functions named like an operation, with ``_backward``, ``_derivative``, ... beside them."""
+    """Yield kernels of functions named like operations, with ``_backward``, ... beside them."""
     for record in operations():
         entry: dict[str, Any] = {
             role: getattr(module, f"{record.name}_{role}")
@@ -105,7 +105,7 @@ def _torch_op(subject: str) -> Any:
 
 
 def _single(subject: str, value: Any, operation: str | None) -> Kernel:
-    """A kernel of one object: a function, a module, an autograd.Function, an entry."""
+    """Return the kernel of one object: a function, a module, an autograd.Function or an entry."""
     name = operation or subject.replace("::", ":").rpartition(":")[2]
     if isinstance(value, Mapping):
         return Kernel.of(name, value)
@@ -113,7 +113,7 @@ def _single(subject: str, value: Any, operation: str | None) -> Kernel:
 
 
 def entry_of(value: Any, name: str) -> dict[str, Any]:
-    """An entry of ``KERNELS`` for an object that torch differentiates."""
+    """Return the entry of ``KERNELS`` for an object that torch differentiates."""
     if isinstance(value, type) and issubclass(value, torch.autograd.Function):
         return {"function": value.apply}
     if isinstance(value, type) and issubclass(value, torch.nn.Module):

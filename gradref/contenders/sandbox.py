@@ -1,4 +1,4 @@
-"""Where a kernel runs: here, or in a process of its own that may crash or hang."""
+"""Where the calls of kernels are made: in this process, or in another that may crash or hang."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 
 TIME_LIMIT = 20.0
-"""Seconds that one call may take, and five for every million numbers: a machine may be shared."""
+"""Seconds that one call may take, besides 5 for every million numbers: a machine may be shared."""
 
 START_LIMIT = 120.0
 """Seconds that importing the kernels may take."""
 
 
 class Runner(Protocol):
-    """Whatever makes calls."""
+    """Makes calls of kernels."""
 
     def ask(self, call: Call) -> Returned:
         """The answer to one call."""
@@ -34,7 +34,7 @@ class Runner(Protocol):
 
 
 class InProcess:
-    """Calls made right here: for functions that no other process could import."""
+    """Makes calls in this process: for functions that no other process could import."""
 
     def __init__(self, kernels: Sequence[Kernel]) -> None:
         self._kernels = {kernel.name: kernel for kernel in kernels}
@@ -45,9 +45,9 @@ class InProcess:
 
 
 class Sandbox:
-    """A process that imports the kernels and makes the calls; a new one after a crash or a hang.
+    """Makes calls in a process that imports the kernels; in a new one after a crash or a hang.
 
-    The reference is never computed there: there is no memory of it to return.
+    The truth is never computed there, so that a kernel cannot return freed memory that holds it.
     """
 
     def __init__(self, subject: str, operation: str | None) -> None:
@@ -62,7 +62,7 @@ class Sandbox:
         self._stop()
 
     def prepare(self) -> None:
-        """Start the process without waiting: it imports while its parent does."""
+        """Start the process without waiting for it: it imports while this one goes on."""
         if self._process is None:
             self._start()
 
@@ -121,7 +121,7 @@ class Sandbox:
 
 
 def _serve(connection: Connection, subject: str, operation: str | None) -> None:
-    """Import the kernels, then answer calls until nobody asks."""
+    """Import the kernels, then answer calls until the connection closes."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # overflows and the like are what the inputs are for

@@ -1,8 +1,8 @@
-"""Floating-point building blocks that keep what an ordinary operation rounds away.
+"""Error-free transformations: sums and products with the error that rounding makes in them.
 
-The formulas use them where float64 alone would lose digits that a user can see: in the exponent of
-a tail, and in a sum whose rounded value lies exactly between two bfloat16 numbers. In float32,
-which formulas are compiled in for speed, what only decides ties is left out.
+Formulas use them where float64 alone would lose digits that a user can see: in the exponent of a
+tail, and in a sum that is a tie between two bfloat16 numbers once it is rounded. In float32, which
+formulas are compiled in for speed, what only decides ties is left out.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 from gradref.formula import float32
 
 SPLIT = 2.0**27 + 1
-"""What parts a float64 into two halves of its bits (Veltkamp)."""
+"""Veltkamp's factor, by which a float64 is split into two halves of its bits."""
 
 DEEP = -600.0
-"""Below it exp(t) is on its way to subnormal numbers, which have lost digits."""
+"""Below it exp(t) comes near the subnormal numbers, which have lost bits."""
 
 LIFT = 64.0
-"""How far an exponent is lifted there: t + LIFT is exact."""
+"""What is added to such a t; the sum is exact."""
 
 
 def parts(constant: tuple[float, float], like: Tensor) -> tuple[float, float]:
-    """A constant of about 106 bits as a number of the dtype of ``like`` and what is left of it."""
+    """Return a constant of about 106 bits as a number in the dtype of ``like`` and its rest."""
     if like.dtype is torch.float64:
         return constant
     high = torch.tensor(constant[0], dtype=like.dtype).item()
@@ -34,7 +34,7 @@ def parts(constant: tuple[float, float], like: Tensor) -> tuple[float, float]:
 
 
 def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
-    """a + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
+    """Return a + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
     s = torch.as_tensor(a + b)
     if s.dtype is torch.float32:
         return _in_two(_wide(a) + b)
@@ -43,7 +43,7 @@ def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
-    """a·b as a rounded product and its exact error (Dekker 1971); 0 where that overflows."""
+    """Return a·b as a rounded product and its exact error (Dekker 1971); 0 if that overflows."""
     p = torch.as_tensor(a * b)
     if p.dtype is torch.float32:
         return _in_two(_wide(a) * b)
@@ -65,10 +65,10 @@ def _wide(a: Tensor | float) -> Tensor:
 
 
 def _in_two(wide: Tensor) -> tuple[Tensor, Tensor]:
-    """A float64, in which products of float32 are exact and sums to 53 bits, as two float32.
+    """Return a float64 as a float32 and the remainder.
 
-    Where a compiler rounds a product and a sum in one step, float32 alone could not tell what the
-    error is of.
+    Float64 holds the product of two float32 exactly, and their sum to 53 bits. Float32 alone would
+    not do: a compiler may fuse a product and a sum into one rounding, whose error is another one.
     """
     high = wide.to(torch.float32)
     low = (wide - high).to(torch.float32)
@@ -76,10 +76,10 @@ def _in_two(wide: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
-    """a + b, where what is rounded away still decides a later rounding to a shorter format.
+    """Return a + b so that rounding it again, to a shorter format, rounds the exact sum.
 
-    A sum of at most 25 bits can be a tie of such a format. If it is not exact it moves one ulp to
-    the side of its error, as a sticky bit does in hardware (Boldo and Melquiond 2008).
+    A sum of at most 25 bits may be a tie of such a format. If it is inexact, it is moved one ulp
+    towards the exact sum, as by the sticky bit of hardware (Boldo and Melquiond 2008).
     """
     if a.dtype is not torch.float64:
         return a + b
@@ -90,10 +90,10 @@ def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
 
 
 def some(condition: Tensor) -> bool:
-    """Whether it may hold anywhere, so that a form for few numbers is left out where none are.
+    """Return whether a condition may hold anywhere, to skip a form that no number needs.
 
-    On a CPU that is looked up. It may hold where nobody can tell, in a trace or under vmap, and on
-    other devices, which would have to wait for the answer.
+    On a CPU the numbers are looked at. Else the answer is True: a trace and vmap have no numbers,
+    and another device would have to be waited for.
     """
     if torch.compiler.is_compiling() or condition.device.type != "cpu":
         return True
@@ -104,10 +104,10 @@ def some(condition: Tensor) -> bool:
 
 
 def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) -> Tensor:
-    """a + b for abs(x) < ``within``, and ``elsewhere``: the first two terms of a power series.
+    """Return a + b, the first two terms of a power series, for abs(x) < ``within``.
 
-    They are added by :func:`sticky_sum`, as other forms round them before. In float32, where no
-    tie is to be decided, it is ``elsewhere`` everywhere.
+    Their sum is a :func:`sticky_sum`; other forms round each term before. For other x, and in
+    float32, where no tie is to be decided, return ``elsewhere``.
     """
     if x.dtype is not torch.float64:
         return elsewhere
@@ -116,32 +116,33 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
 
 
 def near_root(x: Tensor, root: float32.Root, elsewhere: Tensor) -> Tensor:
-    """``elsewhere``, in float32 without what its terms lose where they cancel."""
+    """Return ``elsewhere``; in float32 a polynomial about the root, where its terms cancel."""
     return elsewhere if x.dtype is torch.float64 else float32.near(x, root, elsewhere)
 
 
 def exp(t: Tensor) -> Tensor:
-    """exp(t), in float32 so that it compiles to vector instructions."""
+    """Return exp(t), in float32 so that it compiles to vector instructions."""
     return torch.exp(t) if t.dtype is torch.float64 else float32.exp(t)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """tanh(x), in float32 so that it compiles to vector instructions."""
+    """Return tanh(x), in float32 so that it compiles to vector instructions."""
     return torch.tanh(x) if x.dtype is torch.float64 else float32.tanh(x)
 
 
 def log1p(x: Tensor) -> Tensor:
-    """log(1 + x) for finite x ≥ 0, in float32 so that it compiles to vector instructions."""
+    """Return log(1 + x), for finite x ≥ 0; in float32 it compiles to vector instructions."""
     return torch.log1p(x) if x.dtype is torch.float64 else float32.log1p(x)
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """exp(t) = mantissa·scale·(1 + rest), where no factor is subnormal where c·exp(t) is not.
+    """exp(t) as mantissa·scale·(1 + rest): no factor is subnormal unless c·exp(t) is.
 
-    Deep in the tail exp(t) has lost digits that c·exp(t) would still have; there the factors are
-    exp(t + LIFT) and exp(−LIFT), in float32 powers of 2. The rest is what a tiny error of t makes,
-    in float32 all between two powers of 2; it is added where a product is rounded.
+    In float64 mantissa and scale are exp(t) and 1; deep in the tail, where exp(t) has lost bits
+    that c·exp(t) still has, exp(t + LIFT) and exp(−LIFT). There ``rest`` is a tiny error of t. In
+    float32 mantissa and scale are powers of 2, and ``rest`` is all that lies between two of them.
+    A product adds its share of ``rest`` last: 1 + rest would be rounded.
     """
 
     mantissa: Tensor
@@ -150,7 +151,7 @@ class Exponential:
 
     @classmethod
     def of(cls, t: Tensor, error: Tensor | None = None) -> Exponential:
-        """exp(t + error) for a tiny ``error``."""
+        """Return exp(t + error) for a tiny ``error``."""
         if t.dtype is not torch.float64:
             return cls(*float32.exponential(t, error))
         deep = t < DEEP
@@ -167,7 +168,7 @@ class Exponential:
         return (self.mantissa + self.mantissa * self.rest) * self.scale
 
     def times(self, c: Tensor | float) -> Tensor:
-        """c·exp(t), without underflow before the last product."""
+        """Return c·exp(t), without underflow before the last product."""
         if self.rest is None:
             return self.mantissa * c * self.scale
         if self.mantissa.dtype is not torch.float64:
@@ -178,5 +179,5 @@ class Exponential:
 
 
 def times_exp(c: Tensor | float, t: Tensor, error: Tensor | None = None) -> Tensor:
-    """c·exp(t + error) for a tiny ``error``, without underflow before the last product."""
+    """Return c·exp(t + error) for a tiny ``error``, without underflow before the last product."""
     return Exponential.of(t, error).times(c)

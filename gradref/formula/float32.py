@@ -1,7 +1,7 @@
-"""Exponential and special functions in float32, which formulas use where they are evaluated in it.
+"""Exponential and special functions for formulas that are evaluated in float32, not in float64.
 
-They compile to vector instructions, where torch's compile to calls. The coefficients are those that
-``docs/coefficients.py`` prints, with the errors it has measured. float64 never comes here.
+They compile to vector instructions, where torch's compile to calls. ``docs/coefficients.py`` prints
+the coefficients, and measures their errors.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ EXP = (
 """(exp(r) − 1 − r)/r² as a polynomial for abs(r) ≤ REDUCED, highest power first."""
 
 REDUCED = 0.36
-"""A little more than ½ log 2, for what is added to a reduced argument."""
+"""A little more than ½ log 2, as an error may be added to a reduced argument."""
 
 LOG_2 = (0.693359375, log(2) - 0.693359375)
-"""log 2 as a number of 10 bits, whose multiples are exact, and the rest."""
+"""log 2 as a number of few bits, whose multiples are exact, and the remainder."""
 
 FURTHEST = 170.0
-"""Further out exp is 0 or inf, and its exponent would not be the sum of two."""
+"""Beyond it exp is 0 or inf, and 2ᵏ no longer the product of two normal powers of 2."""
 
 ROUNDER = 1.5 * 2.0**23
-"""Added to a number it leaves no place for a fraction: an integer is in the last bits."""
+"""Added to a number, it rounds that to an integer, which is left in the last bits of the sum."""
 
 ROOT_OF_HALF = 0x3F3504F3
-"""The bits of √½, from which on to its double log1p takes no multiple of log 2."""
+"""The bits of √½: log1p takes no multiple of log 2 for 1 + x from √½ to √2."""
 
 ARTANH = (0.29580509662628174, 0.39988765120506287, 0.6666668653488159)
 """(2 artanh(s) − 2s)/s³ as a polynomial in s² for abs(s) ≤ 3 − 2√2, highest power first."""
@@ -43,7 +43,7 @@ ARTANH = (0.29580509662628174, 0.39988765120506287, 0.6666668653488159)
 HALF_OF_ITS_BITS = -(1 << 12)
 
 SMALL = 0.5
-"""Up to it tanh is a polynomial: further out nothing cancels."""
+"""Up to it tanh is a polynomial; beyond, nothing cancels."""
 
 TANH = (
     -0.006943049840629101,
@@ -72,15 +72,15 @@ UPPER_TAIL = (
 power first."""
 
 REACH_OF_ROOT = 0.6
-"""How far about a root its polynomial goes: further out the terms cancel less."""
+"""The distance from a root up to which its polynomial serves; beyond, the terms cancel less."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """Where a function crosses 0, as the sum of two numbers, and the function about there.
+    """A root of a function, as the sum of two numbers, and a polynomial for the function about it.
 
-    That is (x − root) times a polynomial in x − root for abs(x − root) ≤ REACH_OF_ROOT, highest
-    power first.
+    The function is (x − root) times the polynomial in x − root, highest power first, for
+    abs(x − root) ≤ REACH_OF_ROOT.
     """
 
     high: float
@@ -136,7 +136,7 @@ GELU_TANH_SLOPE = Root(
 
 
 def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """a, b and c of exp(t + error) = a·b·(1 + c) for a small ``error``: a and b are powers of 2."""
+    """Return a, b, c with exp(t + error) = a·b·(1 + c), a and b powers of 2, for a small error."""
     t = t.clamp(-FURTHEST, FURTHEST)
     rounded = t * (1 / log(2)) + ROUNDER
     n, k = rounded - ROUNDER, rounded.view(torch.int32)  # of which the last bits are n
@@ -148,18 +148,18 @@ def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor,
 
 
 def _power_of_2(k: Tensor) -> Tensor:
-    """2ᵏ from the last bits of k."""
+    """Return 2ᵏ, from the last bits of k."""
     return ((k + 127) << 23).view(torch.float32)
 
 
 def exp(t: Tensor) -> Tensor:
-    """exp(t)."""
+    """Return exp(t)."""
     a, b, c = exponential(t)
     return (a + a * c) * b
 
 
 def log1p(x: Tensor) -> Tensor:
-    """log(1 + x) = k log 2 + log(1 + f) for finite x ≥ 0, where f is near 0."""
+    """Return log(1 + x) = k log 2 + log(1 + f), for finite x ≥ 0, with f near 0."""
     k = ((1 + x).view(torch.int32) - ROOT_OF_HALF) >> 23
     f = torch.where(k == 0, x, (1 + x) * _power_of_2(-k) - 1)
     s = f / (2 + f)
@@ -168,13 +168,13 @@ def log1p(x: Tensor) -> Tensor:
 
 
 def square(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x² as the exact square of its upper 12 bits, and the rest."""
+    """Return x² as the exact square of the upper 12 bits of x, and the remainder."""
     upper = (x.view(torch.int32) & HALF_OF_ITS_BITS).view(torch.float32)
     return upper.square(), (x - upper) * (x + upper)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent from one exponential, which tanh′ shares."""
+    """Return tanh(x) from one exponential, which tanh′ shares."""
     e = exp(-2 * x.abs())
     far = (1 - e) * (1 / (1 + e))
     near = x + x * (x.square() * _polynomial(TANH, x.square()))
@@ -182,20 +182,20 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def upper_tail(z: Tensor) -> Tensor:
-    """Φ(−z)·exp(z²/2) for z ≥ 0, Mills' ratio times φ(0)."""
+    """Return Φ(−z)·exp(z²/2) for z ≥ 0: Mills' ratio times φ(0)."""
     distance = z - POLE
     return _polynomial(UPPER_TAIL, (z - ZERO) / distance) / distance
 
 
 def near(x: Tensor, root: Root, elsewhere: Tensor) -> Tensor:
-    """``elsewhere``, except about a root, where its terms would cancel."""
+    """Return ``elsewhere``, but about a root, where its terms cancel, the polynomial there."""
     distance = (x - root.high) - root.low
     about = distance * _polynomial(root.coefficients, distance)
     return torch.where(distance.abs() <= REACH_OF_ROOT, about, elsewhere)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
-    """Horner's rule."""
+    """Return a polynomial at x, by Horner's rule."""
     result = torch.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         result = result * x + coefficient

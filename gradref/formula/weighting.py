@@ -1,4 +1,4 @@
-"""Weights: what is counted, and how often."""
+"""Weights of the terms of a sum."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Weight times value; a weight of 0 counts for nothing, also where the value is infinite."""
+    """Return weight times value; a weight of 0 gives 0, also where the value is infinite."""
     if weight is None:
         return values
     return torch.where((weight == 0) & values.isinf(), 0.0, weight * values)

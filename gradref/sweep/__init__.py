@@ -1,1 +1,1 @@
-"""Sweeps over every float32 input, and the certificates that they end in."""
+"""Sweeps over every input of float32 and of 16-bit dtypes, and the certificates they end in."""

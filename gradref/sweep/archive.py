@@ -163,7 +163,7 @@ def _certificate(
 
 
 def input_set(dtype: str) -> dict[str, str]:
-    """Return what the inputs of a dtype were, in words, and the digest of those words."""
+    """Return the set of inputs of a dtype, in words, and the digest of those words."""
     bits = 32 if dtype == "float32" else 16
     words = f"all 2^{bits} bit patterns of {dtype}, NaNs included, in the order of their bits"
     return {"set": words, "sha256": hashlib.sha256(words.encode()).hexdigest()}

@@ -69,7 +69,7 @@ class Certificate:
         return sum((region.tally for region in self.regions.values()), Tally())
 
     def verdict(self, quantity: str) -> Verdict:
-        """Return the judgement, as it is said of what is not swept; ``quantity`` is its name."""
+        """Return the verdict, in the form of all verdicts; ``quantity`` is the name to show."""
         words = tuple(
             f"{name}: worst {region.tally.worst:.4g} ulp at {self.worst_inputs.get(name, '-')},"
             f" {region.tally.incorrectly_rounded:,} inputs not correctly rounded"
@@ -100,14 +100,14 @@ class Certificate:
 
     @property
     def label(self) -> str:
-        """Return the quantity, its setting and whose it is, in words."""
+        """Return the quantity, its setting and its subject, in words."""
         of = f" of {called(self.operation, self.parameters)}" if self.parameters else ""
         by = "" if self.subject == OURS else f" by {self.subject}"
         return f"{self.quantity.replace('_', ' ')}{of}{by}"
 
     @property
     def name(self) -> str:
-        """Return the name that no other certificate has."""
+        """Return a name that no other certificate has."""
         return unique_name(
             self.subject, self.operation, self.parameters, self.quantity, self.dtype, self.device
         )

@@ -36,7 +36,7 @@ class Pass:
 
     Float64 leaves an input undecided where the error is within ``margin`` ulp of half an ulp, in
     the intervals of ``near``, at infinities and at the points of ``listed``. In the intervals of
-    ``exact`` float64 holds the truth itself, and no error is too close to half an ulp.
+    ``exact`` float64 holds the truth itself: there the margin is 0.
     """
 
     formula: Callable[[Tensor], Tensor]
@@ -55,9 +55,9 @@ class Pass:
         return (self._start(chunk) + index).to(torch.int32).view(torch.float32)
 
     def run(self, chunk: int, got: Tensor | None, size: int = SIZE) -> tuple[Tensor, Tally]:
-        """Return the places of the undecided inputs, and the tally of all others.
+        """Return the places of the undecided inputs in a chunk, and the tally of all others.
 
-        ``got`` holds the results to judge; None is for the formula itself, rounded once.
+        ``got`` holds the results to judge; None stands for the formula itself, rounded once.
         """
         start = self._start(chunk)
         is_undecided, worst = self._compiled(start, got, size)

@@ -32,10 +32,10 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 FOLLOWED = (FunctionType, BuiltinFunctionType, type, functools.partial, MethodType)
 
 DECLARES = "gradref.declare"
-"""Its wrappers check arguments, round and reduce; a formula is what they wrap."""
+"""The package whose wrappers are left out: they check, round and reduce what a formula computes."""
 
 VERSIONED = {"torch", "numpy"}
-"""Packages whose version stands in the environment of a certificate: they count by names alone."""
+"""Packages that count by names alone: their versions are in the environment of a certificate."""
 
 GENERATED = "<string>"
 """The file of the methods that dataclasses write: they follow from the text of the class."""
@@ -52,24 +52,24 @@ def reached(*roots: Any, without: tuple[ModuleType, ...] = ()) -> dict[str, str]
     """Return the sources of the functions and the values of the constants that ``roots`` use.
 
     Names are followed through globals, imports, closures, defaults, wrappers, containers, the state
-    of instances and attributes of modules, however long the chain. A module that is used otherwise,
-    as by ``getattr``, counts whole. Functions of other packages count by their names alone, and so
-    do those of the modules in ``without``. Comments, docstrings, annotations and the module in
-    which something stands do not count: they change no number.
+    of instances and attributes of modules, however long the chain. A module that is used in any
+    other way, as by ``getattr``, counts as a whole. Functions of other packages, and those of the
+    modules in ``without``, count by their names alone. Comments, docstrings, annotations and the
+    module that holds a definition do not count: they change no number.
     """
     packages = {_package(root) for root in roots} - VERSIONED | {__name__.partition(".")[0]}
     return _Reached(packages, {module.__name__ for module in without}).of(roots)
 
 
 class _Reached:
-    """The walk: what it has found, by name, and what it has seen."""
+    """The state of the walk: what it has found, by name, and what it has visited."""
 
     def __init__(self, packages: set[str], without: set[str]) -> None:
         self._packages, self._without = packages, without
         self._found: dict[str, str] = {}
         self._seen: dict[int, Any] = {}
         self._open: set[int] = set()
-        """The constants that are being written: one may hold itself."""
+        """The constants that are being written, since one may contain itself."""
 
     def of(self, roots: tuple[Any, ...]) -> dict[str, str]:
         for root in roots:
@@ -79,7 +79,7 @@ class _Reached:
     # --- values ----------------------------------------------------------------------------------
 
     def _visit(self, name: str, value: Any) -> None:
-        """Take note of a value that is known by a name, and of what it reaches."""
+        """Note a value under a name, and visit what it reaches."""
         if isinstance(value, functools.partial):
             self._visit(name, value.func)
             self._visit(f"{name} arguments", (value.args, value.keywords))
@@ -100,7 +100,7 @@ class _Reached:
             self._note(name, f"{value.__module__}.{value.__qualname__}")
 
     def _unwrapped(self, value: Any) -> Any:
-        """Return what decorators have wrapped, after a visit to the wrappers that are ours."""
+        """Return the function inside its decorators; visit those wrappers that are ours."""
         while (inner := getattr(value, "__wrapped__", None)) is not None:
             if isinstance(value, FunctionType):
                 home = value.__globals__["__name__"]
@@ -113,7 +113,7 @@ class _Reached:
         return value
 
     def _visit_module(self, name: str, module: ModuleType) -> None:
-        """Take note of a whole module of ours, and of another one's name where it has an alias."""
+        """Visit all of a module of ours; note the name of another one that has an alias."""
         if not self._is_ours(module.__name__):
             if module.__name__.rpartition(".")[2] != name and name:
                 self._note(name, module.__name__)
@@ -123,13 +123,13 @@ class _Reached:
                     self._visit(key, value)
 
     def _is_new(self, value: Any) -> bool:
-        """Return whether a value is met for the first time; it is kept, so that its id stays."""
+        """Return whether a value is met for the first time; keep it, or its id might be reused."""
         is_new = id(value) not in self._seen
         self._seen[id(value)] = value
         return is_new
 
     def _note(self, name: str, content: str) -> None:
-        """Keep both of two things that have one name."""
+        """Keep a content under its name, with a prime where the name has another content."""
         while self._found.get(name, content) != content:
             name += "'"
         self._found[name] = content
@@ -140,7 +140,7 @@ class _Reached:
     # --- sources ---------------------------------------------------------------------------------
 
     def _visit_source(self, value: FunctionType | type) -> None:
-        """Take note of the source of a function or class of ours, and of all that it names."""
+        """Note the source of a function or class of ours, and visit all that it names."""
         if not self._is_new(value):
             return
         tree = _bare(_tree(value))
@@ -161,7 +161,7 @@ class _Reached:
             self._visit_attributes(value)
 
     def _visit_attributes(self, value: type) -> None:
-        """Visit what a class holds, and its bases; its text has its own methods already."""
+        """Visit the attributes and bases of a class, but not methods: its source contains them."""
         for name, attribute in vars(value).items():
             label = f"{value.__qualname__}.{name}"
             if (method := _method(attribute)) is not None:
@@ -175,7 +175,7 @@ class _Reached:
             self._visit(base.__qualname__, base)
 
     def _imported(self, tree: ast.AST) -> dict[str, Any]:
-        """Return what a function imports itself, and leave out of the tree from where."""
+        """Return what a function itself imports from us; strip the modules' names from its tree."""
         scope: dict[str, Any] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and self._is_ours(node.module or ""):
@@ -193,7 +193,7 @@ class _Reached:
     def _modules(self, scope: Mapping[str, Any], chains: Iterable[tuple[str, ...]]) -> set[str]:
         """Return the names of modules of ours that can be left out before a dot.
 
-        They stay where what follows the dot would be taken for something else of that name.
+        A name stays where the attribute after the dot also names something else in the function.
         """
         modules = {n: v for n, v in scope.items() if isinstance(v, ModuleType)}
         ours = {n for n, v in modules.items() if v.__name__.partition(".")[0] in self._packages}
@@ -212,7 +212,7 @@ class _Reached:
         }
 
     def _follow(self, chain: tuple[str, ...], scope: Mapping[str, Any]) -> None:
-        """Visit what a name or a chain of attributes stands for, as far as it is modules."""
+        """Visit what a chain of attributes stands for, up to the first that is not a module."""
         root, *attributes = chain
         if root not in scope:
             return
@@ -231,7 +231,7 @@ class _Reached:
     # --- constants -------------------------------------------------------------------------------
 
     def _written(self, name: str, value: Any) -> str:
-        """Write a constant, so that equal ones are written equally, and visit what it holds."""
+        """Return a constant in text, equal constants in equal text, and visit what it holds."""
         if id(value) in self._open:
             return "itself"
         self._open.add(id(value))
@@ -242,7 +242,7 @@ class _Reached:
             self._open.discard(id(value))
 
     def _instance(self, value: Any) -> str:
-        """Write the class and the attributes of an instance of ours."""
+        """Return the class and the attributes of an instance of ours in text."""
         kind = type(value)
         self._visit(kind.__qualname__, kind)
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
@@ -251,7 +251,7 @@ class _Reached:
         return kind.__qualname__ + (self._content(kind.__qualname__, state) if state else "")
 
     def _content(self, name: str, value: Any) -> str:
-        """Write what a constant is or contains."""
+        """Return in text what a constant is or contains."""
         if isinstance(value, (*PLAIN, Enum)):
             return repr(value)
         if isinstance(value, (set, frozenset)):
@@ -280,7 +280,7 @@ class _Reached:
 
 
 class _WithoutModules(ast.NodeTransformer):
-    """Write ``tanh`` for ``module.tanh``: the name that a module goes by changes no number."""
+    """Writes ``tanh`` for ``module.tanh``: the name of a module changes no number."""
 
     def __init__(self, modules: set[str]) -> None:
         self._modules = modules
@@ -294,7 +294,7 @@ class _WithoutModules(ast.NodeTransformer):
 
 
 def _package(root: Any) -> str:
-    """Return the package that a function is of."""
+    """Return the package in which a function is defined."""
     if isinstance(root, functools.partial):
         return _package(root.func)
     return str(getattr(inspect.unwrap(root), "__module__", "")).partition(".")[0]
@@ -316,7 +316,7 @@ def _tree(value: FunctionType | type) -> ast.AST:
 
 
 def _lambda(code: CodeType) -> ast.AST:
-    """Return the tree of a lambda: the smallest one where its instructions are."""
+    """Return the tree of a lambda: the smallest that contains its instructions."""
     module = ast.parse("".join(linecache.getlines(code.co_filename)))
     spans = ((first, left, last, right) for first, last, left, right in code.co_positions())
     places = [span for span in spans if None not in span and span[:2] != span[2:]]
@@ -336,7 +336,7 @@ def _is_within(place: tuple[Any, ...], node: ast.expr) -> bool:
 
 
 def _instructions(code: CodeType) -> tuple[object, ...]:
-    """Return what a function of which there is no text does."""
+    """Return the instructions and constants of a function that has no source."""
     constants = [
         _instructions(part) if isinstance(part, CodeType) else part for part in code.co_consts
     ]
@@ -344,10 +344,10 @@ def _instructions(code: CodeType) -> tuple[object, ...]:
 
 
 def _bare(tree: ast.AST) -> ast.AST:
-    """Return the tree without what changes no number, and without decorators.
+    """Return the tree without docstrings, annotations and decorators.
 
-    What those of a function or a method have made is followed by its value. Those of a function
-    within a function stay.
+    Decorators are followed by the value that they have made; those of a function within a function
+    stay, since there is no such value.
     """
     if isinstance(tree, ast.Module):
         for statement in tree.body:
@@ -381,7 +381,7 @@ def _strip_decorators(node: ast.stmt) -> None:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Return whether a statement is a docstring, or one below a constant."""
+    """Return whether a statement is a string: a docstring, or the text below a constant."""
     value = getattr(statement, "value", None)
     return isinstance(statement, ast.Expr) and isinstance(getattr(value, "value", None), str)
 
@@ -401,7 +401,7 @@ def _method(part: object) -> FunctionType | None:
 
 
 def _scope(function: FunctionType) -> dict[str, Any]:
-    """Return what the names of a function stand for that are not its own."""
+    """Return what the global and enclosing names in a function stand for."""
     names = set(_global_names(function.__code__))
     return {n: v for n, v in function.__globals__.items() if n in names} | _closure(function)
 

@@ -17,8 +17,8 @@ Chunk = Mapping[str, Tally]
 class Journal:
     """One line for each finished chunk, in one file for each process.
 
-    ``key`` is a digest of all that a chunk's result depends on; lines with another key are of
-    another source or machine, and are passed over.
+    ``key`` is a digest of all that the result of a chunk depends on. Lines with another key are of
+    another source or machine, and are skipped.
     """
 
     def __init__(self, folder: Path, name: str, key: str, rank: int) -> None:
@@ -42,7 +42,7 @@ class Journal:
         return chunks
 
     def append(self, chunk: int, tallies: Chunk) -> None:
-        """Write the result of a chunk, through to the disk."""
+        """Write the result of a chunk, and wait until it is on the disk."""
         content = {name: asdict(tally) for name, tally in tallies.items()}
         with self._path.open("a") as file:
             entry = {"key": self._key, "chunk": chunk, "tallies": content}

@@ -19,7 +19,7 @@ SUBJECT = "gradref.fuse"
 
 
 def writes_the_loop() -> tuple[Any, ...]:
-    """Return what turns an elementwise formula into machine code, besides torch."""
+    """Return all of our code, apart from the formula, that a fused kernel depends on."""
     codegen = code_generator()
     kernels = () if codegen is None else (codegen.LongSums, codegen.VecKernel)
     return (

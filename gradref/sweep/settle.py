@@ -1,7 +1,8 @@
-"""The inputs that float64 cannot decide: declared points, ties near 0, and the rest by Arb.
+"""Settle the inputs that float64 cannot decide: declared points, ties near 0, and the rest by Arb.
 
-Some functions tie in masses near 0: silu of a subnormal x is x/2 + x²/4, and x/2 is a tie for every
-odd x. There a proved linear expansion says on which side of the tie the truth is, for all at once.
+Near 0 some functions come close to a tie at very many inputs: silu of a subnormal x is x/2 + x²/4,
+and x/2 is a tie for every odd x. There a proved linear expansion says, for all of them at once, on
+which side of the tie the truth is.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class Settler:
-    """Decides the errors of f, f′ or f″ in one dtype, without float64's help."""
+    """Decides the errors of f, f′ or f″ in one dtype, without the formula in float64."""
 
     truth: Callable[..., Any]
     order: int
@@ -52,7 +53,7 @@ class Settler:
     parameters: dict[str, Any]
 
     def settle(self, x: Floats, got: Floats) -> Settled:
-        """Return the error of ``got`` at each x; at a NaN only a NaN is right."""
+        """Return the error of ``got`` at each x; for an x of NaN only NaN is right."""
         ulp, truth = np.full(len(x), np.nan), np.full(len(x), np.nan)
         todo = ~np.isnan(x)
         ulp[~todo] = np.where(np.isnan(got[~todo]), 0.0, np.inf)
@@ -83,7 +84,7 @@ class Settler:
 
     @property
     def exact(self) -> list[tuple[float, float]]:
-        """Return the sides of 0 on which float64 holds the truth, a multiple of x, exactly."""
+        """Return the sides of 0 where the truth is a multiple of x that float64 holds exactly."""
         sides = ((-FARTHEST, -SMALLEST), (SMALLEST, FARTHEST))
         return [
             side
@@ -105,10 +106,10 @@ class Settler:
 def _ties(
     expansion: LinearExpansion, x: Floats, got: Floats, dtype: torch.dtype
 ) -> tuple[Mask, Mask, Floats]:
-    """Return where ``got`` is half an ulp from the linear part, where it is wrong, and that part.
+    """Return where the linear part is a tie; there, whether ``got`` is wrong, and the linear part.
 
     Of the two nearest results the one on the side of the remainder is right; without a remainder
-    the even one. The linear part is exact: x has at most 24 bits, and the slope has few.
+    the even one. A tie counts only where the linear part is exact in float64.
     """
     product = x * expansion.slope
     linear = expansion.value + product

@@ -35,12 +35,12 @@ from gradref.sweep.tally import Tally
 from gradref.truth.jets import jets
 
 NEAR_BOUND = 1.0
-"""What is promised of float32 near an isolated root of a derivative, in ulp."""
+"""The error bound for float32 near an isolated root of a derivative, in ulp."""
 
 GENERAL, NEAR_ZERO = "everywhere else", "near an isolated zero"
 
 USABLE = 2.0**-10
-"""The largest error of float64, in ulp of float32, that leaves Arb few inputs to decide."""
+"""The largest error of float64, in ulp of float32, with which a sweep is worth while."""
 
 SAMPLE = 40_000
 AROUND = 400
@@ -52,8 +52,8 @@ worst."""
 class Sweep:
     """One quantity to certify: f, f′ or f″ of an operation, ours or that of a ``candidate``.
 
-    A candidate is a function of a tensor of the dtype. Ours is evaluated by its float64 formula,
-    and where float64 cannot decide by the public function. ``claim`` replaces the bound in ulp.
+    A candidate is a function of a tensor in the dtype. Ours is judged by its float64 formula, and
+    by the public function where float64 cannot decide. ``claim`` replaces the bound in ulp.
     """
 
     record: Operation
@@ -86,7 +86,7 @@ class Sweep:
 
     @property
     def order(self) -> int:
-        """Return how often the quantity is differentiated."""
+        """Return the order of the derivative that the quantity is."""
         return ORDERS.index(self.quantity)
 
     @cached_property
@@ -144,7 +144,7 @@ class Sweep:
         return _formula_digest(self.declared)
 
     def found(self, folder: Path) -> Certificate | None:
-        """Return the certificate in a folder if it is of this source and has these bounds."""
+        """Return the certificate in a folder; None unless it has this source and these bounds."""
         for found in archive.read(archive.path_of(folder, self.record.name)):
             if found.name == self.name:
                 same = found.source == self.source and found.bounds == self.bounds
@@ -152,7 +152,7 @@ class Sweep:
         return None
 
     def certified(self, folder: Path) -> Certificate | None:
-        """Return the certificate in a folder if a sweep here and now would give the same."""
+        """Return the certificate in a folder; None unless it also has this environment."""
         found = self.found(folder)
         return found if found is not None and found.environment == environment() else None
 
@@ -190,11 +190,11 @@ class Sweep:
         return certificate
 
     def slice(self, margin: float, chunk: int) -> Chunk:
-        """Return the tallies of one chunk, for an error of float64 of at most ``margin`` ulp."""
+        """Return the tallies of one chunk, if float64 is off by at most ``margin`` ulp."""
         return self._sweep(self.comparison(margin), chunk)
 
     def comparison(self, margin: float) -> Pass:
-        """Return the comparison with float64, for an error of it of at most ``margin`` ulp."""
+        """Return the comparison with float64, if that is off by at most ``margin`` ulp."""
         listed = list(self.facts.kinks)
         exact = self.settler.exact if self.candidate is None else []
         return Pass(self.formula, margin, self.near, listed, exact, self.device)
@@ -285,7 +285,7 @@ def _formula_digest(declared: Callable[..., Any]) -> str:
 
 
 def float64_error(sweep: Sweep) -> Float64Error:
-    """Measure how far float64 is from Arb, compiled as in the sweep and as it is called."""
+    """Measure how far float64 is from Arb, both compiled as in the sweep and not compiled."""
     both = (sweep.formula, compiled(sweep.formula, sweep.device))
     x = elementwise_inputs(sweep.facts, {}, torch.float32, SAMPLE, 0)
     rng = np.random.default_rng(0)
@@ -313,7 +313,7 @@ def float64_error(sweep: Sweep) -> Float64Error:
 
 
 def _comparable(sweep: Sweep, x: Tensor) -> Tensor:
-    """Return the inputs that float64 decides: finite, not declared, not near a zero."""
+    """Return the inputs that float64 may decide: finite, no kink, not near an isolated root."""
     keep = x.isfinite()
     for point in sweep.facts.kinks:
         keep &= x != point
@@ -340,7 +340,7 @@ def _pasted(bits: int, dtype: torch.dtype) -> str:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Return the number of this process and how many there are."""
+    """Return the rank of this process and the number of processes."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

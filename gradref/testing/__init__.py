@@ -1,1 +1,1 @@
-"""Kernels judged in test files: the pytest plugin and ``@gradref.conforms``."""
+"""Judge kernels in test files: the pytest plugin and ``@gradref.conforms``."""

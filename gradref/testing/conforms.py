@@ -1,4 +1,4 @@
-"""Assertions about kernels: what a test file says of its own functions."""
+"""Assertions about kernels, with which a test file has its own functions judged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Conformance:
-    """What a kernel is to conform to."""
+    """What a kernel is judged by: an operation, dtypes, an error bound, a mode and settings."""
 
     operation: str
     dtypes: Sequence[str] = ("f32",)
@@ -24,7 +24,7 @@ class Conformance:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def require(self, kernel: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
-        """Judge a kernel in one dtype; an AssertionError with the verdicts in words if it fails."""
+        """Raise an AssertionError, with the verdicts in words, unless a kernel passes."""
         from gradref.contenders.kernel import Kernel
         from gradref.contenders.sandbox import InProcess
         from gradref.report.text import sentences
@@ -63,10 +63,10 @@ def conforms(
     mode: str = "quick",
     **settings: Any,
 ) -> Callable[[Function], Function]:
-    """Mark a kernel in a test file: pytest then judges it, a test for every dtype.
+    """Mark a kernel in a test file: pytest then judges it, in a test for each dtype.
 
     With ``grad`` torch differentiates the kernel, and its gradients are judged too; ``max_ulp`` is
-    the error that it may have, and ``settings`` are the parameters that it is written for.
+    the largest error allowed, and ``settings`` are the parameters that the kernel is written for.
     Raises ValueError for an unknown operation.
 
     >>> import torch
@@ -95,7 +95,7 @@ def assert_kernel_conforms(
     mode: str = "quick",
     **settings: Any,
 ) -> None:
-    """Raise an AssertionError unless a kernel conforms; arguments as those of ``conforms``.
+    """Raise an AssertionError unless a kernel conforms; other arguments are as in ``conforms``.
 
     ``kernel`` is a function, or a dict of functions by role as in ``KERNELS``.
     """

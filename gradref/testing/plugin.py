@@ -1,6 +1,7 @@
-"""pytest: ``@gradref.conforms("gelu")`` on a kernel in a test file, and ``assert_conforms``.
+"""The pytest plugin: tests from ``@gradref.conforms("gelu")``, and the fixture ``assert_conforms``.
 
-Nothing of gradref, and no torch, is imported before a test asks for it.
+It imports torch and the rest of gradref only when a test asks for them: every run of pytest loads
+the plugin.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AssertConforms(Protocol):
-    """What the fixture is: fails the test unless a kernel conforms."""
+    """The type of the fixture: a function that fails the test unless a kernel conforms."""
 
     def __call__(
         self,
@@ -28,12 +29,12 @@ class AssertConforms(Protocol):
         mode: str = "quick",
         **settings: Any,
     ) -> None:
-        """Raise an AssertionError with what is probably wrong."""
+        """Raise an AssertionError, with what is probably wrong, unless a kernel conforms."""
 
 
 @pytest.fixture
 def assert_conforms() -> AssertConforms:
-    """Fail the test unless a kernel gives what the operation is, within ``max_ulp``."""
+    """Return a function that fails the test unless a kernel conforms to an operation."""
     from gradref.testing.conforms import assert_kernel_conforms
 
     return assert_kernel_conforms
@@ -42,7 +43,7 @@ def assert_conforms() -> AssertConforms:
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> list[pytest.Item] | None:
-    """A kernel marked with ``@gradref.conforms`` is a test for every dtype."""
+    """Return a test for each dtype of a kernel marked with ``@gradref.conforms``; else None."""
     conformances = getattr(obj, "__gradref_conforms__", None)
     if conformances is None:
         return None
@@ -60,7 +61,7 @@ def pytest_pycollect_makeitem(
 
 
 class ConformanceItem(pytest.Item):
-    """One kernel in one dtype."""
+    """The test of one kernel in one dtype."""
 
     def __init__(
         self, *, kernel: Callable[..., Any], conformance: Conformance, dtype: str, **known: Any
@@ -76,11 +77,11 @@ class ConformanceItem(pytest.Item):
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
     ) -> str | Any:
-        """The verdicts in words are the failure; a traceback of the judge would say nothing."""
+        """Return the verdicts in words: a traceback through the judge would say nothing."""
         if isinstance(excinfo.value, AssertionError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where the kernel stands."""
+        """Return the file and the name of the kernel."""
         return self.path, None, self.name

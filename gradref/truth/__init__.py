@@ -1,1 +1,1 @@
-"""The truth, by Arb: a declared function in ball arithmetic, to any precision, with its bounds."""
+"""The truth: declared functions in Arb's ball arithmetic, to any precision, with proved bounds."""

@@ -1,8 +1,8 @@
 """Value, gradient and Hessian of functions of several numbers, in ball arithmetic.
 
 A truth of rows runs on arrays of :class:`Expansion`: numbers with their first and second
-derivatives by every coordinate they depend on, and no others. So a sum of terms of one coordinate
-each has a diagonal Hessian that costs what its diagonal costs.
+derivatives by the coordinates they depend on, and no others. So the Hessian of a sum whose terms
+depend on one coordinate each costs no more than its diagonal.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ Arrays = Mapping[str, NDArray[Any]]
 Coordinates = tuple[int, int]
 
 BITS = 1536
-"""Enough to see any number of float64 beside 1, where terms cancel."""
+"""A precision in which 1 + x keeps bits of any float64 x, as terms of that size may cancel."""
 
 INVISIBLE = arb(2) ** (-1074 - 80)
-"""Below it a value rounds to zero in every format, whatever its digits."""
+"""A magnitude below it rounds to 0 in every format."""
 
 
 class Expansion:
     """A number with its derivatives by coordinates: ``gradient[i]`` and ``hessian[i, j]``, i ≤ j.
 
-    What is not there is 0. It takes the arithmetic of numbers, and every method of a
-    ``flint.arb_series`` without arguments, like ``exp``, by the chain rule; ``x[0]`` is the value.
+    A derivative without an entry is 0. An expansion has the arithmetic of numbers and, by the chain
+    rule, each method of ``flint.arb_series`` without arguments, such as ``exp``.
+    ``x[0]`` is its value.
     """
 
     __slots__ = ("gradient", "hessian", "value")
@@ -59,7 +60,7 @@ class Expansion:
         return lambda: self.through(lambda series: getattr(series, name)())
 
     def through(self, function: Callable[[Any], Any]) -> Expansion:
-        """Return a function of one number, as it is given for a power series, of this one."""
+        """Return ``function``, which takes a power series, of this number by the chain rule."""
         if not self.gradient:
             return Expansion(function(arb_series([self.value], prec=1))[0])
         series = function(arb_series([self.value, 1], prec=3))
@@ -138,11 +139,11 @@ def _sum(a: dict[Any, arb], b: dict[Any, arb]) -> dict[Any, arb]:
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Balls for R rows, K outputs and D coordinates: all columns of all differentiable arguments.
+    """Balls for R rows, K outputs and D coordinates: the columns of all differentiable arguments.
 
     ``jacobian`` has shape (R, K, D) and ``hessian`` (R, K, D, D); ``columns`` maps an argument to
-    its coordinates. The outputs of a loss are its summands, whose magnitudes a gate needs; where
-    nothing is coupled a row is one element.
+    its coordinates. The outputs of a loss are its summands, since a gate needs their magnitudes;
+    where nothing is coupled a row is one element.
     """
 
     value: Objects
@@ -162,7 +163,7 @@ def derivatives(
     parameters: Mapping[str, Any],
     bits: int = BITS,
 ) -> Derivatives:
-    """Return value, Jacobian and Hessian of every row by the arguments ``wrt``."""
+    """Return value, Jacobian and Hessian of every row with respect to the arguments ``wrt``."""
     with ctx.workprec(bits):
         widths = {name: arrays[name].shape[1] if arrays[name].ndim == 2 else 1 for name in wrt}
         starts = np.cumsum([0, *widths.values()]).tolist()
@@ -187,7 +188,7 @@ _constant = np.frompyfunc(lambda value: Expansion(arb(value)), 1, 1)
 
 
 def _moving(array: NDArray[Any], first: int) -> Objects:
-    """Return an array whose columns are the coordinates from ``first`` on."""
+    """Return an array as expansions: its columns are the coordinates from ``first`` on."""
     columns = first + (np.arange(array.shape[1]) if array.ndim == 2 else np.zeros(1, dtype=int))
     one = arb(1)
     expand = np.frompyfunc(lambda value, i: Expansion(arb(value), {int(i): one}), 2, 1)
@@ -202,14 +203,14 @@ def _constants(arrays: Arrays) -> dict[str, Any]:
 def denominators(
     mass: Callable[..., Any] | None, arrays: Arrays, parameters: Mapping[str, Any], rows: int
 ) -> Objects:
-    """Return what every row counts for in a mean: its declared mean weight, else 1."""
+    """Return the weight of every row in a mean: the declared mean weight, else 1."""
     if mass is None:
         return np.array([arb(1)] * rows, dtype=object)
     return np.asarray(_values(mass(**_constants(arrays), **parameters)))
 
 
 def rounded_to_balls(objects: Objects) -> Balls:
-    """Return numbers to twice float64: NaN where too little is certain, 0 where invisible."""
+    """Return numbers to about 106 bits: NaN where fewer are certain, 0 below ``INVISIBLE``."""
     flat = [ball if isinstance(ball, arb) else arb(ball) for ball in objects.reshape(-1).tolist()]
     found = to_balls(flat, INVISIBLE)
     return Balls(found.high.reshape(objects.shape), found.rest.reshape(objects.shape))

@@ -1,4 +1,4 @@
-"""Value, first and second derivative of an elementwise function, proved at every point."""
+"""Jets of an elementwise function: f, f′ and f″ with proved bounds, and linear expansions at 0."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Floats = NDArray[np.float64]
 START_BITS = 96
 CAP_BITS = 6144
 GOOD_BITS = 72
-"""A ball is good once this many bits of it are certain; float64 needs 53 and a margin."""
+"""How many bits of a good ball are certain: the 53 of float64 and a margin."""
 
 LEAST_ULP = 2.0**-1000
 """An ulp above which the remainder of a number is a normal float64."""
 
 _INVISIBLE = arb(2) ** -1200
-"""Below it a value rounds to zero in every format, whatever its digits."""
+"""A magnitude below it rounds to 0 in every format."""
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Real numbers known to about 106 bits: a float64, and what is left of it in units of its ulp.
+    """Real numbers known to about 106 bits: the nearest float64, and the remainder in its ulp.
 
-    ``high`` is NaN where a number is undecided at the cap. ``rest`` is a share of an ulp, as the
-    remainder of a subnormal number is no float64 itself.
+    ``high`` is NaN where a number is undecided at the cap. ``rest`` is in ulp because the remainder
+    of a subnormal number is no float64 itself.
     """
 
     high: Floats
@@ -41,12 +41,12 @@ class Balls:
 
     @classmethod
     def exactly(cls, high: Floats) -> Balls:
-        """Return float64 numbers that are the truth themselves."""
+        """Return balls of numbers that float64 holds exactly."""
         return cls(high, np.zeros_like(high))
 
 
 def in_two(ball: arb) -> tuple[float, float]:
-    """Return a good ball as the nearest float64 and the rest in units of its ulp."""
+    """Return a good ball as the nearest float64 and the remainder in its ulp."""
     high = float(ball)
     if not high or math.isinf(high):
         return high, 0.0
@@ -55,9 +55,9 @@ def in_two(ball: arb) -> tuple[float, float]:
 
 
 def to_balls(balls: Iterable[arb], invisible: arb) -> Balls:
-    """Return balls as float64 with a rest: NaN where too little of one is certain.
+    """Return balls of Arb as a float64 and a remainder each: NaN where the ball is not good.
 
-    What is known to be smaller than ``invisible`` is 0; the rest of what is not finite is NaN.
+    A ball below ``invisible`` is 0; the remainder of one that is not finite is NaN as well.
     """
     pairs = [_decided(ball, invisible) for ball in balls]
     high, rest = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
@@ -73,9 +73,9 @@ def _decided(ball: arb, invisible: arb) -> tuple[float, float]:
 
 
 def jets(truth: Callable[..., Any], x: Floats, **parameters: Any) -> Balls:
-    """f, f′ and f″ at finite ``x``, as balls of shape (3, len(x)), by Ziv's loop.
+    """Return f, f′ and f″ at finite ``x``, as balls of shape (3, len(x)), by Ziv's loop.
 
-    Every coefficient that is not good at one precision is evaluated again at twice that.
+    A point with a ball that is not good is evaluated again at twice the precision.
     """
     high, rest = np.full((3, len(x)), np.nan), np.zeros((3, len(x)))
     todo: Iterable[int] = range(len(x))
@@ -108,9 +108,9 @@ def _settle(
 def beyond_half(
     truth: Callable[..., Any], x: float, order: int, got: float, half: float, **parameters: Any
 ) -> bool:
-    """Whether ``got`` is not the nearest float, the even one in a tie; ``half`` is half an ulp.
+    """Return whether ``got`` is not the truth rounded to nearest even; ``half`` is half an ulp.
 
-    For the points where twice float64 cannot tell, decided at a higher and higher precision.
+    By Ziv's loop, for points where 106 bits cannot tell; True where the cap does not decide it.
     """
     exact = exactly(parameters)
     bits = START_BITS
@@ -127,7 +127,7 @@ def beyond_half(
 
 
 def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a truth, floats as the exact numbers that they are."""
+    """Return the parameters of a truth, with floats as exact balls."""
     return {name: arb(v) if type(v) is float else v for name, v in parameters.items()}
 
 
@@ -136,10 +136,10 @@ def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LinearExpansion:
-    """The truth for 0 < abs(x) ≤ ``reach`` on one side of 0: value + slope·x plus a remainder.
+    """The truth on one side of 0, for abs(x) ≤ ``reach``: value + slope·x plus a remainder.
 
-    The remainder has the sign ``side`` (0: there is none) and at most the size
-    ``bound`` abs(x)^``power``.
+    The remainder has the sign ``side``, 0 where there is none, and a magnitude of at most
+    ``bound``·abs(x)^``power``.
     """
 
     value: float
@@ -152,7 +152,7 @@ class LinearExpansion:
 
 EXPANSION_BITS = 4096
 BESIDE_0 = -3000
-"""Exponent of the point that stands for 0 on either side of it."""
+"""Exponent of the point that stands for the limit at 0, on either side."""
 
 NOTHING = arb(2) ** -1500
 SMALLEST, LARGEST = -150, 128
@@ -162,11 +162,11 @@ SMALLEST, LARGEST = -150, 128
 def linear_expansion_at_zero(
     truth: Callable[..., Any], order: int, sign: int, **parameters: Any
 ) -> LinearExpansion | None:
-    """Return the expansion of f, f′ or f″ on the side of ``sign``, as far as it is proved.
+    """Return the linear expansion of f, f′ or f″ on the side of ``sign``; None if none is proved.
 
-    By Taylor's theorem: the coefficients beside 0, and over every binade a ball of the first one
-    after the slope that is not zero. f is smooth between 0 and the first float; the expansion
-    ends at any other kink.
+    By Taylor's theorem: value and slope beside 0, then in one binade after the other a ball for the
+    first coefficient after the slope that is not 0. It reaches as far as that has one sign, which
+    ends at a kink. Between 0 and the first float f is taken to be smooth.
     """
     exact = exactly(parameters)
     with ctx.workprec(EXPANSION_BITS):
@@ -194,6 +194,6 @@ def linear_expansion_at_zero(
 def _coefficients(
     truth: Callable[..., Any], at: arb, order: int, parameters: dict[str, Any]
 ) -> list[arb]:
-    """The Taylor coefficients of the derivative of an order."""
+    """Return five Taylor coefficients of the derivative of an order."""
     series = truth(arb_series([at, 1], prec=order + 5), **parameters)
     return [series[order + j] * math.perm(order + j, order) for j in range(5)]

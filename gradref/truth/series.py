@@ -1,9 +1,9 @@
-"""Power series in ball arithmetic, where python-flint has no function or a slow one.
+"""Functions of power series in ball arithmetic that python-flint has not, or only a slow one.
 
 A truth is written with these and with the methods of ``flint.arb_series``; it runs on series
-``x₀ + x₁h + x₂h²`` whose coefficients are balls, so that f, f′ and f″/2 come out proved. Constant
-terms are exact numbers, so a truth may branch on ``x[0]``. The truth of rows runs on arrays of
-:class:`gradref.truth.hessians.Expansion`, which take the same functions by :func:`each`.
+``x₀ + x₁h + x₂h²`` whose coefficients are balls, so that f, f′ and f″/2 have proved bounds. The
+constant term of x is an exact number, so a truth may branch on ``x[0]``. The truth of rows runs on
+arrays of :class:`gradref.truth.hessians.Expansion`, by way of :func:`each`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def _with_constant(series: Any, constant: Any) -> Any:
 
 
 def expm1(x: Any) -> Any:
-    """exp(x) − 1, without the cancellation of the constant term."""
+    """Return exp(x) − 1, without cancellation in the constant term."""
     return _with_constant(x.exp(), x[0].expm1())
 
 
 def log1p(x: Any) -> Any:
-    """log(1 + x), without the cancellation of the constant term."""
+    """Return log(1 + x), without cancellation in the constant term."""
     return _with_constant((1 + x).log(), x[0].log1p())
 
 
 def logistic(x: Any) -> Any:
-    """1 / (1 + exp(−x)), without a huge exponential on either side."""
+    """Return 1 / (1 + exp(−x)), without a huge exponential on either side of 0."""
     if x[0] > 0:
         return 1 / (1 + (-x).exp())
     e = x.exp()
@@ -38,12 +38,12 @@ def logistic(x: Any) -> Any:
 
 
 def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without a huge exponential on either side."""
+    """Return log(1 + exp(x)), without a huge exponential on either side of 0."""
     return x + log1p((-x).exp()) if x[0] > 0 else log1p(x.exp())
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent, without cancellation near 0 or far from it."""
+    """Return tanh(x), without cancellation near 0 or far from it."""
     if x[0] < 0:
         return -tanh(-x)
     if x[0] > 1:
@@ -53,12 +53,12 @@ def tanh(x: Any) -> Any:
 
 
 def each(function: Callable[[Any], Any], array: Any) -> Any:
-    """``function``, written for one power series, of every number of an array."""
+    """Return ``function``, which takes one power series, of every number of an array."""
     return np.frompyfunc(lambda number: number.through(function), 1, 1)(array)
 
 
 def xlogy(x: Any, y: Any) -> Any:
-    """x log y for every pair of an array, with 0 log y = 0, also as y moves."""
+    """Return x log y for arrays, with 0 log y = 0 also for its derivatives by y alone."""
     return np.frompyfunc(_xlogy, 2, 1)(x, y)
 
 
