@@ -5,7 +5,6 @@ Only the commands that need torch import it, so that ``gradref --help`` answers 
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -266,9 +265,7 @@ def check(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="File of verdicts expected to fail."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the random inputs; by default a fresh one.")
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
@@ -279,6 +276,11 @@ def check(
     They run in a process of their own: a crash or a hang is a verdict.
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
+    from gradref.contenders.sandbox import Sandbox
+
+    sandbox = Sandbox(subject, op)
+    sandbox.prepare()  # it imports torch and the kernels while this process imports torch
+
     from rich.console import Console
 
     from gradref.report import files, terminal
@@ -286,11 +288,10 @@ def check(
     from gradref.runs.options import Options
 
     console = Console()
-    fresh = random.SystemRandom().randrange(2**31) if seed is None else seed
     _devices([device])
     try:
         bound = None if claim is None else ulp_of(claim)
-        options = Options(mode, fresh, bound, kinks, gate, device)
+        options = Options(mode, seed, bound, kinks, gate, device)
         with terminal.progress(console, 1, "starting") as bar:
             task = bar.task_ids[0]
 
@@ -298,7 +299,7 @@ def check(
                 bar.update(task, description=f"{label:48.48}", total=of)
                 bar.advance(task)
 
-            run = check_subject(subject, op, dtypes_of(dtype), options, xfails, on_case)
+            run = check_subject(subject, op, dtypes_of(dtype), options, xfails, on_case, sandbox)
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
     writers = (

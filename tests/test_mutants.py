@@ -11,7 +11,7 @@ import pytest
 import torch
 from mutants import MUTANTS, Mutant
 
-from gradref.contenders import sandbox
+from gradref.contenders import call
 from gradref.contenders.call import Call, Returned, perform
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
@@ -61,6 +61,6 @@ def test_unwritten_memory_is_seen_where_freed_memory_is_nan(
             _ = [torch.full((size,), math.nan) for _ in range(64)]
         return perform(kernel, call)
 
-    monkeypatch.setattr(sandbox, "perform", after_poison)
+    monkeypatch.setattr(call, "perform", after_poison)
     words = [w for v in verdicts(mutant, mutant.kernel, seed) for w in v.words]
     assert any(re.search(mutant.words, text) for text in words), words

@@ -1,4 +1,8 @@
-"""Where the calls of kernels are made: in this process, or in another that may crash or hang."""
+"""Where the calls of kernels are made: in this process, or in another that may crash or hang.
+
+torch is imported by what makes or answers calls, and not with this module: a sandbox can be started
+before its parent imports it, so that both do at the same time.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from gradref.contenders.call import Call, Returned, perform
-from gradref.contenders.kernel import Kernel
-from gradref.contenders.load import load
+if TYPE_CHECKING:
+    from gradref.contenders.call import Call, Returned
+    from gradref.contenders.kernel import Kernel
 
 TIME_LIMIT = 20.0
 """Seconds that one call may take, besides 5 for every million numbers: a machine may be shared."""
@@ -41,6 +43,8 @@ class InProcess:
 
     def ask(self, call: Call) -> Returned:
         """The answer to one call."""
+        from gradref.contenders.call import perform
+
         return perform(self._kernels[call.kernel], call)
 
 
@@ -68,6 +72,8 @@ class Sandbox:
 
     def ask(self, call: Call) -> Returned:
         """Return the answer to one call."""
+        from gradref.contenders.call import Returned
+
         self.prepare()
         if not self._is_ready:
             self._wait_until_imported()
@@ -122,6 +128,11 @@ class Sandbox:
 
 def _serve(connection: Connection, subject: str, operation: str | None) -> None:
     """Import the kernels, then answer calls until the connection closes."""
+    import torch
+
+    from gradref.contenders.call import perform
+    from gradref.contenders.load import load
+
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # overflows and the like are what the inputs are for

@@ -143,12 +143,14 @@ def check_subject(
     options: Options,
     xfails: Path | None = None,
     on_case: Callable[[str, int], None] = lambda label, of: None,
+    sandbox: Sandbox | None = None,
 ) -> Run:
     """Judge the kernels of a subject in a process of their own.
 
-    ``on_case`` hears what is judged next, of how many.
+    ``on_case`` hears what is judged next, of how many; ``sandbox`` is that process, if it has been
+    started before.
     """
-    with Sandbox(subject, operation) as runner:
+    with sandbox or Sandbox(subject, operation) as runner:
         runner.prepare()
         patterns = read_xfails(xfails) if xfails is not None else []
         kernels = load(subject, operation)
