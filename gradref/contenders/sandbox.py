@@ -29,7 +29,7 @@ class Runner(Protocol):
     """Makes calls of kernels."""
 
     def ask(self, call: Call) -> Returned:
-        """The answer to one call."""
+        """Return the answer to one call."""
         ...
 
 
@@ -40,7 +40,7 @@ class InProcess:
         self._kernels = {kernel.name: kernel for kernel in kernels}
 
     def ask(self, call: Call) -> Returned:
-        """The answer to one call."""
+        """Return the answer to one call."""
         return perform(self._kernels[call.kernel], call)
 
 
