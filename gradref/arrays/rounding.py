@@ -66,7 +66,7 @@ def evaluated_in(dtype: torch.dtype) -> torch.dtype:
 
 @contextlib.contextmanager
 def native() -> Iterator[None]:
-    """Evaluate formulas of float32 and 16-bit arrays in float32 here, as fast kernels do."""
+    """Evaluate float32 and 16 bits in float32 inside the ``with`` block, as fast kernels do."""
     before = _EVALUATION.is_native
     _EVALUATION.is_native = True
     try:

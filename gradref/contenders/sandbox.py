@@ -31,7 +31,7 @@ class Runner(Protocol):
     """Makes calls of kernels."""
 
     def ask(self, call: Call) -> Returned:
-        """The answer to one call."""
+        """Return the answer to one call."""
         ...
 
 
@@ -42,7 +42,7 @@ class InProcess:
         self._kernels = {kernel.name: kernel for kernel in kernels}
 
     def ask(self, call: Call) -> Returned:
-        """The answer to one call."""
+        """Return the answer to one call."""
         from gradref.contenders.call import perform
 
         return perform(self._kernels[call.kernel], call)
