@@ -19,7 +19,10 @@ class Ours(Contender):
     ``instead`` is asked in place of the operation in question, with the same truth.
     """
 
-    name = OURS
+    @property
+    def name(self) -> str:
+        """What its verdicts are headed by."""
+        return OURS
 
     def __init__(self, instead: Operation | None = None) -> None:
         self._instead = instead

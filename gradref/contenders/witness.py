@@ -27,7 +27,10 @@ from gradref.truth.jets import Floats
 class Torch(Contender):
     """What autograd gives; it has every quantity that it does not raise for."""
 
-    name = TORCH
+    @property
+    def name(self) -> str:
+        """What its verdicts are headed by."""
+        return TORCH
 
     def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
         """Return one way where there is a counterpart; it knows no forms from the output."""
