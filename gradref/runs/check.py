@@ -151,7 +151,6 @@ def check_subject(
     started before.
     """
     with sandbox or Sandbox(subject, operation) as runner:
-        runner.prepare()
         patterns = read_xfails(xfails) if xfails is not None else []
         kernels = load(subject, operation)
         run = Run(subject, asdict(options))
