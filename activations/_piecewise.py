@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import copysign, inf, nan
+from math import copysign, frexp, inf, log, nan
 
 import torch
 import torch.nn.functional as F
@@ -213,11 +213,15 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     >>> softplus(torch.tensor([-20.0, 0.0, 2.0]))
     tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
     """
-    t, error = _exponent(x, beta)
-    e = Exponential.of(t, error)
-    excess, tiny = log1p(e.value) / beta, t < -600  # where e is about to underflow
+    half, error = _half_exponent(x, beta)
+    smallest = torch.finfo(x.dtype).tiny
+    tiny = half < 0.45 * log(smallest)  # exp(2·half) is about to underflow: e is its root there
+    factor = torch.full_like(x, 2.0).masked_fill(tiny, 1.0)
+    e = Exponential.of(factor * half, None if error is None else factor * error)
+    excess = log1p(e.value) / beta
     if some(tiny):
-        excess = torch.where(tiny, e.times(1 / beta), excess)
+        inverse = 1 / max(beta, smallest)  # for a smaller β only x = ±inf is as far out
+        excess = torch.where(tiny, e.times(e.times(inverse)), excess)
     smooth = x.clamp(min=0) + excess
     return torch.where(_excess(x, beta, threshold) > 0, x, smooth)
 
@@ -262,3 +266,9 @@ def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
     product, error = two_product(x, beta)
     lost = torch.where(product.abs() < 1000, -error * product.sign(), 0.0)
     return -product.abs(), lost
+
+
+def _half_exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
+    """−½|βx| and its rounding error, if any, by a power of 2 that keeps both from overflow."""
+    fraction, power = frexp(beta)
+    return _exponent(0.5 * x * 2.0 ** (power - 1), 2 * fraction)
