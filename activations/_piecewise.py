@@ -213,15 +213,15 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     >>> softplus(torch.tensor([-20.0, 0.0, 2.0]))
     tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
     """
-    half, error = _half_exponent(x, beta)
+    factors = _rescaled(x, beta)
+    t, error = _exponent(*factors)
+    excess = log1p(Exponential.of(t, error).value) / beta
     smallest = torch.finfo(x.dtype).tiny
-    tiny = half < 0.45 * log(smallest)  # exp(2·half) is about to underflow: e is its root there
-    factor = torch.full_like(x, 2.0).masked_fill(tiny, 1.0)
-    e = Exponential.of(factor * half, None if error is None else factor * error)
-    excess = log1p(e.value) / beta
-    if some(tiny):
+    tiny = t < 0.9 * log(smallest)  # where exp(t) is about to underflow
+    if beta < 1 and some(tiny):
+        root = Exponential.of(*_exponent(0.5 * factors[0], factors[1]))
         inverse = 1 / max(beta, smallest)  # for a smaller β only x = ±inf is as far out
-        excess = torch.where(tiny, e.times(e.times(inverse)), excess)
+        excess = torch.where(tiny, root.times(root.times(inverse)), excess)
     smooth = x.clamp(min=0) + excess
     return torch.where(_excess(x, beta, threshold) > 0, x, smooth)
 
@@ -268,7 +268,7 @@ def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
     return -product.abs(), lost
 
 
-def _half_exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
-    """−½|βx| and its rounding error, if any, by a power of 2 that keeps both from overflow."""
+def _rescaled(x: Tensor, beta: float) -> tuple[Tensor, float]:
+    """Two factors of βx, of which neither is as large or small as an extreme β."""
     fraction, power = frexp(beta)
-    return _exponent(0.5 * x * 2.0 ** (power - 1), 2 * fraction)
+    return (x, beta) if abs(power) < 900 else (x * 2.0 ** (power - 1), 2 * fraction)
