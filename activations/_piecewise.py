@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import copysign, inf, nan
+from math import copysign, frexp, inf, log, nan
 
 import torch
 import torch.nn.functional as F
@@ -228,11 +228,15 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     >>> softplus(torch.tensor([-20.0, 0.0, 2.0]))
     tensor([2.0612e-09, 6.9315e-01, 2.1269e+00])
     """
-    t, error = _exponent(x, beta)
-    e = Exponential.of(t, error)
-    excess, tiny = log1p(e.value) / beta, t < -600  # where e is about to underflow
-    if some(tiny):
-        excess = torch.where(tiny, e.times(1 / beta), excess)
+    factors = _rescaled(x, beta)
+    t, error = _exponent(*factors)
+    excess = log1p(Exponential.of(t, error).value) / beta
+    smallest = torch.finfo(x.dtype).tiny
+    tiny = t < 0.9 * log(smallest)  # where exp(t) is about to underflow
+    if beta < 1 and some(tiny):
+        root = Exponential.of(*_exponent(0.5 * factors[0], factors[1]))
+        inverse = 1 / max(beta, smallest)  # for a smaller β only x = ±inf is as far out
+        excess = torch.where(tiny, root.times(root.times(inverse)), excess)
     smooth = x.clamp(min=0) + excess
     return torch.where(_excess(x, beta, threshold) > 0, x, smooth)
 
@@ -277,3 +281,9 @@ def _exponent(x: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
     product, error = two_product(x, beta)
     lost = torch.where(product.abs() < 1000, -error * product.sign(), 0.0)
     return -product.abs(), lost
+
+
+def _rescaled(x: Tensor, beta: float) -> tuple[Tensor, float]:
+    """Two factors of βx, of which neither is as large or small as an extreme β."""
+    fraction, power = frexp(beta)
+    return (x, beta) if abs(power) < 900 else (x * 2.0 ** (power - 1), 2 * fraction)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from docs.tables import table
 from gradref.declare.operation import called, operations
-from gradref.judge.elementwise import ORDERS
+from gradref.judge import gates
+from gradref.judge.elementwise import NEAR_ROOT, ORDERS
 from gradref.report.certification import run_all
 from gradref.sweep import archive
 from gradref.sweep.certificate import OURS, Certificate
@@ -32,13 +35,30 @@ a midpoint between two of them is closer than k; there, near isolated zeros of a
 kinks and infinities, Arb or the declaration decides. k is twice the largest error of float64 that
 was found against Arb at some 50,000 inputs, with hundreds of them around each of the worst: it is
 measured, not proved. Errors are in ulp; 0.5 is correctly rounded.
+
+A certificate is of one setting of the parameters, which its row names. Others, extreme ones among
+them, are drawn at random by `tests/test_extreme_parameters.py`, which holds plain calls to the same
+bounds and lists by name where a formula does not keep them.
+"""
+
+IN_FLOAT64 = f"{gates.OURS.claims[torch.float64]:g} ulp"
+MOVED = f"{gates.BACKWARD:g} · 2⁻⁵³"
+FLOAT64 = f"""## float64
+
+A plain call in float64 is within {IN_FLOAT64}, except about an isolated zero of a derivative, where
+terms cancel. Within {gates.AROUND_ROOT:.0%} of the zero it may be off by ½ ulp and what moving x by
+{MOVED} x changes, if that is more. These are the largest errors, in ulp of float64, that the
+certificates found of derivatives with such zeros. They grow with the inverse of the distance to the
+zero, and inputs within {NEAR_ROOT:.1%} of it are not among them.
 """
 
 NATIVE = """## Fused kernels
 
 The same of the kernels that `gradref.fuse` compiles, which compute in float32
-(`gradref certify --native`): at most 4 ulp in float32, 1 ulp in 16 bits. Where the terms of a first
-derivative cancel it is a polynomial about its zero; a second derivative is evaluated in float64.
+(`gradref certify --native`): at most 4 ulp in float32, 1 ulp in 16 bits, **for the parameters in
+this table**. Others may cost any number of digits, as float32 may not hold αeˣ or eᵝˣ on the way;
+`precise=True` has the bounds of plain calls. Where the terms of a first derivative cancel it is a
+polynomial about its zero; a second derivative is evaluated in float64.
 """
 
 
@@ -78,7 +98,8 @@ def made() -> dict[Path, str]:
     """Return the document."""
     certificates = archive.read_folder(CERTIFICATES)
     ours, fused = ([c for c in certificates if c.subject == subject] for subject in (OURS, FUSED))
-    return {PATH: "\n".join([INTRODUCTION, *of_formulas(ours), "", *of_kernels(fused)]) + "\n"}
+    parts = [INTRODUCTION, *of_formulas(ours), "", *of_float64(ours), "", *of_kernels(fused)]
+    return {PATH: "\n".join(parts) + "\n"}
 
 
 def of_formulas(certificates: list[Certificate]) -> list[str]:
@@ -115,6 +136,20 @@ def of_formulas(certificates: list[Certificate]) -> list[str]:
             ["function", "order", "worst", "near a zero", "not nearest", "by Arb", "k"],
             rows,
         ),
+    ]
+
+
+def of_float64(certificates: list[Certificate]) -> list[str]:
+    """Return what float64 loses about the isolated zeros of derivatives."""
+    in_one = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
+    rows = [
+        [*title(c), f"{c.float64.worst * in_one:.3g}", c.float64.at]
+        for c in by_width(certificates)[0]
+        if c.float64 is not None and NEAR_ZERO in c.regions
+    ]
+    return [
+        FLOAT64,
+        *table(["function", "order", "worst ulp", "at"], rows),
     ]
 
 
