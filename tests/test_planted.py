@@ -19,7 +19,7 @@ from gradref.contenders.ours import Ours
 from gradref.declare.operation import Domain, Operation, operations
 from gradref.judge import gates
 from gradref.judge.trial import Trial
-from gradref.judge.verdict import Case, Verdict
+from gradref.judge.verdict import ORDER_OF, Case, Verdict
 from gradref.runs.verify import exam_of
 
 Mutation = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -92,12 +92,13 @@ BRANCHES: dict[str, Mutation] = {
 }
 
 
-def judged(record: Operation, case: Case) -> list[Verdict]:
-    """The verdicts on a record in place of the declared one."""
+def judged(record: Operation, case: Case, *roles: str) -> list[Verdict]:
+    """The verdicts on a record in place of the declared one, of the orders of some roles."""
     (declared,) = operations(record.name)
     exam = exam_of(case, "smoke", 0, (case.dtype,))
     exam = dataclasses.replace(exam, declared=declared)
-    return list(Trial(Ours(record), gates.OURS, []).verdicts(exam))
+    orders = {ORDER_OF[role] for role in roles} or (0, 1, 2)
+    return list(Trial(Ours(record), gates.OURS, [], tuple(orders)).verdicts(exam))
 
 
 def changed(verdicts: list[Verdict]) -> bool:
@@ -130,13 +131,13 @@ def test_mistakes_in_elementwise_formulas(record: Operation, role: str) -> None:
     function = function_of(record, role)
     case = Case(record.name, {}, "float32", "cpu")
     x = torch.linspace(-8, 8, 400)
-    assert not changed(judged(record, case))
+    assert not changed(judged(record, case, role))
     planted = 0
     for name, mutate in {**COMMON, **BRANCHES}.items():
         mutant = mutate(function)
         if differs(mutant(x), function(x)):  # a mistake that shows nowhere is none
             planted += 1
-            assert changed(judged(with_role(record, role, mutant), case)), name
+            assert changed(judged(with_role(record, role, mutant), case, role)), name
     for parameter, value in record.parameters.items():
         for given in record.cases:
             if given.get(parameter, value) == value:
@@ -145,7 +146,7 @@ def test_mistakes_in_elementwise_formulas(record: Operation, role: str) -> None:
             mutant = without(parameter)(function)
             if differs(mutant(x, **given), function(x, **given)):
                 planted += 1
-                assert changed(judged(with_role(record, role, mutant), other)), parameter
+                assert changed(judged(with_role(record, role, mutant), other, role)), parameter
     assert planted >= 2
 
 
@@ -168,7 +169,7 @@ def test_mistakes_in_row_wise_formulas_and_losses(record: Operation, role: str) 
         names = ["sign", "factor", "offset", "zeros", "half precision", "last element"]
     for name in names:
         mutant = COMMON[name](function)
-        assert changed(judged(with_role(record, role, mutant), case)), name
+        assert changed(judged(with_role(record, role, mutant), case, role)), name
 
 
 def ignored_arguments() -> Iterator[Any]:
@@ -204,9 +205,9 @@ def test_ignored_arguments(
     case = Case(record.name, given, "float32", "cpu")
     if parameter == "log_target":
         with pytest.raises(ValueError, match="target: .* wants probabilities"):
-            judged(with_role(record, role, mutant), case)
+            judged(with_role(record, role, mutant), case, role)
         return
-    rows = judged(with_role(record, role, mutant), case)
+    rows = judged(with_role(record, role, mutant), case, role)
     assert changed(rows)
     words = {"reduction": "[", "wrt": "gradient("}.get(parameter, "")
     assert any(words in row.quantity for row in rows if not row.passed)
@@ -248,4 +249,4 @@ def test_what_passes_elsewhere_fails_here(name: str) -> None:
         return first if first.shape == result.shape else first.reshape(-1)[0].expand(result.shape)
 
     for wrong in (low, identity, COMMON["zeros"](record.function)):
-        assert changed(judged(with_role(record, "value", wrong), case))
+        assert changed(judged(with_role(record, "value", wrong), case, "value"))
