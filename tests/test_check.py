@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 import gradref
 from gradref.cli import app
 from gradref.contenders import sandbox
+from gradref.contenders.call import Call, perform
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
@@ -53,6 +54,24 @@ def test_a_right_kernel_passes_under_all_conditions() -> None:
     assert {verdict.status for verdict in result.verdicts} == {"pass"}
     names = {verdict.quantity for verdict in result.verdicts}
     assert {"value", "value [special]", "lengths", "layouts", "repeated"} <= names
+
+
+def test_a_call_with_poisoned_memory_leaves_the_mode_of_torch_as_it_was() -> None:
+    modes: list[int] = []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        modes.append(torch.get_deterministic_debug_mode())
+        return torch.relu(x)
+
+    kernel = Kernel.of("relu", {"forward": forward})
+    call = Call("relu", "forward", (torch.ones(4),), poisoned=True)
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        assert not perform(kernel, call).problem
+        assert torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.set_deterministic_debug_mode("default")
+    assert modes == [1]
 
 
 def test_a_wrong_kernel_is_explained_with_its_worst_input() -> None:

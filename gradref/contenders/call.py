@@ -160,13 +160,15 @@ class _Poison:
 
     def __enter__(self) -> None:
         if self._active:
-            self._was = torch.are_deterministic_algorithms_enabled()
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            # torch.use_deterministic_algorithms would import inductor, which takes a second, and
+            # change how it compiles the kernel.
+            self._was = torch.get_deterministic_debug_mode()
+            torch.set_deterministic_debug_mode("warn")
             setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # noqa: B010
 
     def __exit__(self, *problem: object) -> None:
         if self._active:
-            torch.use_deterministic_algorithms(self._was)
+            torch.set_deterministic_debug_mode(self._was)
 
 
 Convert = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
