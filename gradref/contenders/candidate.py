@@ -15,14 +15,14 @@ from gradref.declare.operation import Operation
 from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample
 from gradref.judge.trial import wanted_shape
 
-ELEMENTWISE: dict[str, tuple[Role, ...]] = {
+ELEMENTWISE_ROLES: dict[str, tuple[Role, ...]] = {
     "value": ("forward", "value_and_gradient", "function"),
     "derivative": ("derivative", "backward", "value_and_gradient", "function"),
     "vjp": ("backward", "function"),
     "jvp": ("jvp",),
     "second_derivative": ("second_derivative", "function"),
 }
-ROWS: dict[str, tuple[Role, ...]] = {
+ROW_ROLES: dict[str, tuple[Role, ...]] = {
     "value": ("forward", "value_and_gradient", "function"),
     "gradient": ("backward", "value_and_gradient", "function"),
     "vjp": ("backward", "function"),
@@ -40,13 +40,13 @@ class Candidate(Contender):
 
     @property
     def name(self) -> str:
-        """The kernel's."""
+        """The name of the kernel."""
         return self.kernel.name
 
     def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
         """Return the functions that compute a quantity; a fused one has one argument's gradient."""
         is_elementwise = record.kind == "elementwise"
-        roles = (ELEMENTWISE if is_elementwise else ROWS).get(quantity.role, ())
+        roles = (ELEMENTWISE_ROLES if is_elementwise else ROW_ROLES).get(quantity.role, ())
         is_first = is_elementwise or quantity.wrt in ("", record.arguments[0])
         return tuple(
             role

@@ -33,7 +33,8 @@ LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expande
 ATTEMPTS = 8
 """How many calls are made until freed memory holds something other than the poison."""
 
-ROWS = 6
+PROBED_ROWS = 6
+"""Rows of a sample that conditions are tried on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Probe:
         """Whether every element stands for itself."""
         return self.kernel.record.kind == "elementwise"
 
-    def sample(self, length: int, rows: int = ROWS) -> Sample:
+    def sample(self, length: int, rows: int = PROBED_ROWS) -> Sample:
         """Return ordinary inputs: no infinities, no overflow."""
         record, dtype = self.kernel.record, self.case.torch_dtype
         if not self.is_elementwise:
@@ -240,7 +241,7 @@ def _lengths(probe: Probe, runner: Runner, lengths: Sequence[int] = LENGTHS) -> 
     for length in lengths:
         if length == 0 and not probe.is_elementwise and probe.kernel.record.coupled:
             continue  # a row of nothing has no softmax
-        s = probe.sample(length, rows=1 if length > 5000 else ROWS)
+        s = probe.sample(length, rows=1 if length > 5000 else PROBED_ROWS)
         if not len(s.grad_output):
             continue
         got, problem, _ = _answers(probe, runner, s, _with_poison)

@@ -28,7 +28,7 @@ START_LIMIT = 120.0
 
 
 class Runner(Protocol):
-    """Makes calls of kernels."""
+    """What calls the functions of a kernel, in this process or in another."""
 
     def ask(self, call: Call) -> Returned:
         """Return the answer to one call."""

@@ -33,6 +33,7 @@ BACKWARD = 6.0
 """The backward error about a root, in unit roundoffs."""
 
 SMALLEST_FLOAT32 = 2.0**-149
+"""The least subnormal number of float32."""
 
 Kinks = Literal["torch", "subdifferential"]
 

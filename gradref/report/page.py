@@ -162,7 +162,7 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        """What became of ours."""
+        """Whether our formulas passed, or how many verdicts failed."""
         if not self.verdicts:
             return "not measured"
         failed = sum(not verdict.passed for verdict in self.verdicts)

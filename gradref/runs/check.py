@@ -29,7 +29,7 @@ from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.trial import Exam, Trial
 from gradref.judge.verdict import DTYPES, Case, Status, Verdict
-from gradref.runs.options import LINK_POINTS, POINTS, ROWS, Options
+from gradref.runs.options import LINK_POINTS, POINTS, ROW_SAMPLES, Options
 from gradref.runs.run import Run
 
 SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -54,7 +54,7 @@ def exam_of(case: Case, options: Options) -> Exam:
         limit = LINK_POINTS if dtype in HALVES and options.mode == "link" else None
         sizes = POINTS[options.mode]
         return ElementwiseExam(case, sizes, options.seed, (case.dtype,), limit)
-    lengths, rows = ROWS[options.mode]
+    lengths, rows = ROW_SAMPLES[options.mode]
     return RowsExam(case, lengths, 0, rows, options.seed)
 
 

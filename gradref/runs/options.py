@@ -21,7 +21,7 @@ POINTS: Mapping[Mode, Mapping[torch.dtype, int]] = {
 
 LINK_POINTS = 2_000
 
-ROWS: Mapping[Mode, tuple[tuple[int, ...], int]] = {
+ROW_SAMPLES: Mapping[Mode, tuple[tuple[int, ...], int]] = {
     "link": ((1, 3), 14),
     "quick": ((1, 3, 5), 63),
     "full": ((1, 2, 3, 5, 8), 350),

@@ -27,7 +27,8 @@ COUNT = 1 << 8
 
 _EXPONENT_BITS = 0x7FF0000000000000
 _FLOAT32 = torch.finfo(torch.float32)
-_BEYOND = 2.0**128
+BEYOND_FLOAT32 = 2.0**128
+"""The power of two above all finite float32 numbers."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def _inputs(start: Tensor, size: int) -> Tensor:
 def _errors(got: Tensor, wide: Tensor) -> Tensor:
     """Compute :func:`gradref.judge.ulp.errors` for float32 on tensors, so that it compiles."""
     overflow = got.isinf() & wide.isfinite()
-    finite = torch.where(overflow, torch.full_like(got, _BEYOND).copysign(got), got)
-    high = torch.where(overflow, wide.clamp(-_BEYOND, _BEYOND), wide)
+    finite = torch.where(overflow, torch.full_like(got, BEYOND_FLOAT32).copysign(got), got)
+    high = torch.where(overflow, wide.clamp(-BEYOND_FLOAT32, BEYOND_FLOAT32), wide)
     binade = (wide.view(torch.int64) & _EXPONENT_BITS).view(WIDE)
     spacing = binade.clamp(_FLOAT32.smallest_normal, 2.0**127) * _FLOAT32.eps
     ulp = (finite - high).abs() / spacing

@@ -17,12 +17,10 @@ import torch
 
 from gradref.declare.operation import Facts
 from gradref.judge.elementwise import declared_jets, settle_ties
-from gradref.judge.gates import Mask
+from gradref.judge.gates import SMALLEST_FLOAT32, Mask
 from gradref.judge.ulp import errors, spacing
+from gradref.sweep.chunks import BEYOND_FLOAT32
 from gradref.truth.jets import Balls, Floats, LinearExpansion, jets, linear_expansion_at_zero
-
-SMALLEST, FARTHEST = 2.0**-149, 2.0**128
-"""The magnitudes of all finite float32 numbers other than 0 are between them."""
 
 JUST_ABOVE_HALF = float(np.nextafter(0.5, 1.0))
 
@@ -85,12 +83,12 @@ class Settler:
     @property
     def exact(self) -> list[tuple[float, float]]:
         """Return the sides of 0 where the truth is a multiple of x that float64 holds exactly."""
-        sides = ((-FARTHEST, -SMALLEST), (SMALLEST, FARTHEST))
+        sides = ((-BEYOND_FLOAT32, -SMALLEST_FLOAT32), (SMALLEST_FLOAT32, BEYOND_FLOAT32))
         return [
             side
             for expansion, side in zip(self.expansions, sides, strict=True)
             if expansion is not None
-            and (expansion.side, expansion.value, expansion.reach) == (0, 0.0, FARTHEST)
+            and (expansion.side, expansion.value, expansion.reach) == (0, 0.0, BEYOND_FLOAT32)
             and _fits(expansion.slope)
         ]
 

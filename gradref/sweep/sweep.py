@@ -27,7 +27,7 @@ from gradref.judge.ulp import distance, spacing, to_floats
 from gradref.judge.verdict import number
 from gradref.sweep import archive, chunks
 from gradref.sweep.certificate import OURS, Certificate, Float64Error, Region, unique_name
-from gradref.sweep.chunks import Pass, compiled
+from gradref.sweep.chunks import BEYOND_FLOAT32, Pass, compiled
 from gradref.sweep.digest import source_digest
 from gradref.sweep.journal import Chunk, Journal
 from gradref.sweep.settle import Settler
@@ -298,7 +298,7 @@ def float64_error(sweep: Sweep) -> Float64Error:
         for evaluate in both:
             wide = to_floats(evaluate(_padded(x.to(WIDE), sweep.device)))[: len(points)]
             ulp = distance(wide, truth, spacing(truth.high, torch.float32))
-            error = np.maximum(error, np.where(np.abs(wide) < 2.0**128, ulp, 0.0))
+            error = np.maximum(error, np.where(np.abs(wide) < BEYOND_FLOAT32, ulp, 0.0))
         count += len(points)
         order = np.argsort(error)[::-1][:20]
         if error[order[0]] > worst:

@@ -155,7 +155,7 @@ BESIDE_0 = -3000
 """Exponent of the point that stands for the limit at 0, on either side."""
 
 NOTHING = arb(2) ** -1500
-SMALLEST, LARGEST = -150, 128
+LEAST_EXPONENT, END_OF_EXPONENTS = -150, 128
 """Exponents between which the finite float32 numbers other than 0 lie."""
 
 
@@ -176,7 +176,7 @@ def linear_expansion_at_zero(
             return None
         power = next((m for m in (2, 3, 4) if not abs(beside[m]) < NOTHING), 2)
         side, bound, reach = None, arb(0), 0.0
-        for exponent in range(SMALLEST, LARGEST):
+        for exponent in range(LEAST_EXPONENT, END_OF_EXPONENTS):
             low = arb(2) ** exponent
             binade = arb(sign) * (low * 3 / 2 + arb(0, low / 2))
             rest = _coefficients(truth, binade, order, exact)[power]
