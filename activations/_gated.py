@@ -17,10 +17,10 @@ from gradref.formula import float32
 from gradref.formula.errorfree import (
     Exponential,
     exp,
+    may_hold,
     near_0,
     near_root,
     parts,
-    some,
     times_exp,
     two_product,
     two_sum,
@@ -77,7 +77,7 @@ def silu_derivative(x: Tensor, /) -> Tensor:
     """
     t, e, upper = _logistic(x)
     factor = upper * (1 + t.clamp(max=0) + t.abs() * (e.value * upper))  # with 1 + x σ(−x)
-    return near_root(t, float32.SILU_SLOPE, torch.where(x < 0, e.times(factor), factor))
+    return near_root(t, SILU_SLOPE, torch.where(x < 0, e.times(factor), factor))
 
 
 @second_derivative(silu)
@@ -91,6 +91,24 @@ def silu_second_derivative(x: Tensor, /) -> Tensor:
     lower, a = e.value * upper, t.abs()
     factor = 2 - a + 2 * a * lower  # 2 − x tanh(x/2)
     return e.times(factor * upper * (1 - lower))
+
+
+SILU_SLOPE = float32.Root(
+    -1.2784645557403564,
+    1.2979282537628478e-08,
+    (
+        -4.0056627767626196e-05,
+        0.00016278873954433948,
+        0.0007969711441546679,
+        0.00013267609756439924,
+        -0.006606174632906914,
+        -0.015223248861730099,
+        0.01887478306889534,
+        0.1466488093137741,
+        0.2178117036819458,
+    ),
+)
+"""silu′ about its root, in float32."""
 
 
 def _logistic(x: Tensor) -> tuple[Tensor, Exponential, Tensor]:
@@ -172,14 +190,14 @@ def gelu_derivative(x: Tensor, /, approximate: Literal["none", "tanh"] = "none")
         scale, lost = two_sum(e, 1.0)
         below = torch.where(v > 0, 0.0, error) - lost / scale
         slope = times_exp(factor / scale, v.clamp(max=0), below)
-        return near_root(t, float32.GELU_TANH_SLOPE, slope)
+        return near_root(t, GELU_TANH_SLOPE, slope)
     z = x.abs().clamp(max=REACH)
     above = _gaussian(
         z,
         lambda: _times_density(z, z) - _upper_tail(z),
         lambda: z * DENSITY_AT_0[0] - _ratio(z),
     )
-    return near_root(x, float32.GELU_SLOPE, torch.where(x > 0, 1 + above, -above))
+    return near_root(x, GELU_SLOPE, torch.where(x > 0, 1 + above, -above))
 
 
 @second_derivative(gelu)
@@ -226,12 +244,64 @@ with localcontext(prec=50):
     CUBIC = _constant(2 * (2 / PI).sqrt() * Decimal("0.044715"))
 
 
+GELU_SLOPE = float32.Root(
+    -0.7517915368080139,
+    1.211444988769017e-08,
+    (
+        -0.0006912760436534882,
+        -0.002093703718855977,
+        0.004530938342213631,
+        0.019382813945412636,
+        -0.014771899208426476,
+        -0.11400438100099564,
+        -0.01819956861436367,
+        0.3882848918437958,
+        0.43149399757385254,
+    ),
+)
+GELU_TANH_SLOPE = float32.Root(
+    -0.7524614334106445,
+    1.1339627903339533e-08,
+    (
+        -0.0008494281792081892,
+        -0.0022237193770706654,
+        0.005247847177088261,
+        0.01962995156645775,
+        -0.01661950908601284,
+        -0.1139393299818039,
+        -0.015782726928591728,
+        0.3875183165073395,
+        0.4304001033306122,
+    ),
+)
+"""gelu′ about its root, in float32: the exact form and the one by tanh."""
+
+UPPER_TAIL = float32.Quotient(
+    1.25,
+    -2.75,
+    (
+        0.0009740626555867493,
+        -0.0030043302103877068,
+        -0.0016489592380821705,
+        0.006428837776184082,
+        0.01203963253647089,
+        -0.010364139452576637,
+        -0.061516039073467255,
+        0.025852838531136513,
+        0.3519560992717743,
+        -0.8448288440704346,
+        0.9230412840843201,
+    ),
+)
+"""Φ(−z)·exp(z²/2), Mills' ratio times φ(0), in float32 for 0 ≤ z ≤ 15."""
+
+
 def _gaussian(z: Tensor, near: Callable[[], Tensor], ratio: Callable[[], Tensor]) -> Tensor:
     """``near``, but ``ratio``·exp(−z²/2) for z > FAR; in float32, where it is faster, anywhere."""
     if z.dtype is not torch.float64:
         return _times_gaussian(ratio(), z)
     far, value = z > FAR, near()
-    return torch.where(far, _times_gaussian(ratio(), z), value) if some(far) else value
+    return torch.where(far, _times_gaussian(ratio(), z), value) if may_hold(far) else value
 
 
 def _upper_tail(z: Tensor) -> Tensor:
@@ -245,7 +315,7 @@ def _upper_tail(z: Tensor) -> Tensor:
 def _ratio(z: Tensor) -> Tensor:
     """Φ(−z)/exp(−z²/2); in float64 for z > FAR, by its asymptotic series in 1/z²."""
     if z.dtype is not torch.float64:
-        return float32.upper_tail(z)
+        return UPPER_TAIL(z)
     u = z.clamp(min=FAR).pow(-2)
     series = torch.ones_like(u)
     for odd in (13, 11, 9, 7, 5, 3, 1):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from math import copysign, frexp, inf, log, nan
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import derivative, elementwise, second_derivative
-from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE
-from gradref.declare.facts import FROM_LEFT, Facts
+from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE, at_least
+from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 from gradref.formula.errorfree import (
     Exponential,
     exp,
+    floor_to,
     log1p,
+    may_hold,
     near_0,
-    some,
     sticky_sum,
     tanh,
     times_exp,
@@ -28,6 +30,9 @@ __all__ = [
     "elu",
     "elu_derivative",
     "elu_second_derivative",
+    "hardtanh",
+    "hardtanh_derivative",
+    "hardtanh_second_derivative",
     "leaky_relu",
     "leaky_relu_derivative",
     "leaky_relu_second_derivative",
@@ -142,6 +147,62 @@ def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> 
     return _sides(x, 0.0, 0.0)
 
 
+def _hardtanh_truth(x: Any, min_val: Any, max_val: Any) -> Any:
+    if min_val < x[0] < max_val:
+        return x
+    return 0 * x + (min_val if x[0] <= min_val else max_val)
+
+
+@elementwise(
+    torch=F.hardtanh,
+    truth=_hardtanh_truth,
+    facts=Facts(
+        limits=lambda min_val, max_val: {-inf: (min_val, 0.0, 0.0), inf: (max_val, 0.0, 0.0)},
+        kinks=lambda min_val, max_val: (
+            {min_val: FROM_LEFT, max_val: FROM_RIGHT} if min_val < max_val else {}
+        ),
+    ),
+    domains={"min_val": FINITE, "max_val": lambda min_val, **_: at_least("min_val", min_val)},
+    cases=({}, {"min_val": 0.0, "max_val": 6.0}, {"min_val": -0.7, "max_val": 2.5}),
+)
+def hardtanh(x: Tensor, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    r"""Identity between two bounds a ≤ b, constant beyond; relu6 for a = 0 and b = 6.
+
+    .. math:: f(x) = \max(a, \min(x, b))
+
+    Domain ℝ, codomain [a, b]. inf gives b, −inf gives a, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where a bound is not finite, or ``max_val`` is below ``min_val``.
+    Source: ``torch.nn.functional.hardtanh``.
+
+    >>> hardtanh(torch.tensor([-2.0, 0.5, 2.0]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
+    return x.clamp(min_val, max_val)
+
+
+@derivative(hardtanh)
+def hardtanh_derivative(x: Tensor, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    r""":math:`[a < x < b]`, with 0 at both kinks, where the subdifferential is [0, 1], as in torch.
+
+    >>> hardtanh_derivative(torch.tensor([-1.0, 0.5, 2.0]))
+    tensor([0., 1., 0.])
+    """
+    inside = (x > floor_to(min_val, x)) & (-x > floor_to(-max_val, x))
+    return inside.to(x.dtype).masked_fill(x.isnan(), nan)
+
+
+@second_derivative(hardtanh)
+def hardtanh_second_derivative(x: Tensor, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    r""":math:`0` everywhere; at the kinks, where f″ does not exist, 0 as in torch.
+
+    >>> hardtanh_second_derivative(torch.tensor([-1.0, 0.5, 2.0]))
+    tensor([0., 0., 0.])
+    """
+    return _sides(x, 0.0, 0.0)
+
+
 @elementwise(
     torch=F.elu,
     truth=lambda x, alpha: x if x[0] > 0 else alpha * series.expm1(x),
@@ -233,7 +294,7 @@ def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = inf) -> Tensor:
     excess = log1p(Exponential.of(t, error).value) / beta
     smallest = torch.finfo(x.dtype).tiny
     tiny = t < 0.9 * log(smallest)  # where exp(t) is about to underflow
-    if beta < 1 and some(tiny):
+    if beta < 1 and may_hold(tiny):
         root = Exponential.of(*_exponent(0.5 * factors[0], factors[1]))
         inverse = 1 / max(beta, smallest)  # for a smaller β only x = ±inf is as far out
         excess = torch.where(tiny, root.times(root.times(inverse)), excess)

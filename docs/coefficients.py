@@ -1,4 +1,4 @@
-"""The coefficients of ``gradref/float32.py``, fitted with mpmath, and the error that they have.
+"""The coefficients of polynomials in float32, fitted to the truth, and the error that they have.
 
 python docs/coefficients.py
 """
@@ -7,80 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import mpmath
 import numpy as np
-from mpmath import mpf
+from flint import arb, arb_series, ctx
 
+from activations import _gated, gelu, silu
+from gradref.declare.operation import Operation, operation
 from gradref.formula import float32
+from gradref.truth.jets import exactly
 
-mpmath.mp.dps = 50
+BITS = 300
 NODES = 400
 ROUNDS = 60
 
-
-def exp_rest(r: mpf) -> mpf:
-    """(exp(r) − 1 − r)/r²."""
-    return (mpmath.exp(r) - 1 - r) / r**2
-
-
-def tanh_ratio(u: mpf) -> mpf:
-    """(tanh(x)/x − 1)/x² for x² = u."""
-    x = mpmath.sqrt(u)
-    return (mpmath.tanh(x) / x - 1) / u
-
-
-def artanh_rest(u: mpf) -> mpf:
-    """(2 artanh(s) − 2s)/s³ for s² = u."""
-    s = mpmath.sqrt(u)
-    return 2 * (mpmath.atanh(s) - s) / s**3
-
-
-def tail_ratio(s: mpf) -> mpf:
-    """(z − POLE)·Φ(−z)·exp(z²/2) for s = (z − ZERO)/(z − POLE)."""
-    z = (float32.ZERO - float32.POLE * s) / (1 - s)
-    tail = mpmath.exp(z**2 / 2) * mpmath.erfc(z / mpmath.sqrt(2)) / 2
-    return (z - float32.POLE) * tail
-
-
-def silu_slope(x: mpf) -> mpf:
-    """silu′(x)."""
-    s = 1 / (1 + mpmath.exp(-x))
-    return s * (1 + x * (1 - s))
-
-
-def gelu_slope(x: mpf) -> mpf:
-    """gelu′(x)."""
-    return mpmath.ncdf(x) + x * mpmath.npdf(x)
-
-
-def gelu_tanh_slope(x: mpf) -> mpf:
-    """gelu′(x) by the tanh form, x σ(v)."""
-    root = mpmath.sqrt(2 / mpmath.pi)
-    cubic = mpf(44715) / 10**6
-    s = 1 / (1 + mpmath.exp(-2 * root * (x + cubic * x**3)))
-    return s * (1 + x * 2 * root * (1 + 3 * cubic * x**2) * (1 - s))
+RealFunction = Callable[[arb], arb]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A polynomial for a function on an interval."""
+    """A polynomial for a function on an interval, and the coefficients that stand in the source."""
 
-    function: Callable[[mpf], mpf]
+    function: RealFunction
     low: float
     high: float
-    degree: int
+    present: Sequence[float]
 
     def coefficients(self) -> tuple[float, ...]:
-        """Those of the least relative error, in float32, highest power first.
+        """Return those of the least relative error, in float32, highest power first.
 
         Least squares at Chebyshev's points, weighted more and more where the error is largest
         (Lawson 1961).
         """
         nodes = np.cos((np.arange(NODES) + 0.5) * np.pi / NODES)
         points = (self.low + self.high) / 2 + (self.high - self.low) / 2 * nodes
-        values = np.array([float(self.function(mpf(x))) for x in points])
-        basis = np.polynomial.chebyshev.chebvander(nodes, self.degree)
+        values = np.array([float(self.function(arb(x))) for x in points])
+        basis = np.polynomial.chebyshev.chebvander(nodes, len(self.present) - 1)
         weights = np.ones(NODES)
         for _ in range(ROUNDS):
             scale = np.sqrt(weights) / np.abs(values)
@@ -92,51 +54,110 @@ class Fit:
         return tuple(float(c) for c in powers[::-1].astype(np.float32))
 
     def error(self, coefficients: Sequence[float]) -> float:
-        """The largest relative error at other points, of exact arithmetic."""
-        points = [mpf(x) for x in np.linspace(self.low, self.high, 4002)[1:]]
-        return float(
-            max(abs(mpmath.polyval(coefficients, x) / self.function(x) - 1) for x in points)
-        )
+        """Return the largest relative error at other points, of exact arithmetic."""
+        points = [arb(x) for x in np.linspace(self.low, self.high, 4002)[1:].tolist()]
+        return max(float(abs(_polynomial(coefficients, x) / self.function(x) - 1)) for x in points)
 
 
-def about(function: Callable[[mpf], mpf], zero: mpf) -> Callable[[mpf], mpf]:
-    """f(zero + d)/d."""
-    return lambda d: function(zero + d) / d
+def _polynomial(coefficients: Sequence[float], x: arb) -> arb:
+    result = arb(0)
+    for coefficient in coefficients:
+        result = result * x + arb(coefficient)
+    return result
 
 
-START = float32.ZERO / float32.POLE
-END = (float32.FAR - float32.ZERO) / (float32.FAR - float32.POLE)
+# --- elementary functions ------------------------------------------------------------------------
+
+
+def exp_rest(r: arb) -> arb:
+    """Return (exp(r) − 1 − r)/r²."""
+    return (r.expm1() - r) / r**2
+
+
+def tanh_ratio(u: arb) -> arb:
+    """Return (tanh(x)/x − 1)/x² for x² = u."""
+    x = u.sqrt()
+    return (x.tanh() / x - 1) / u
+
+
+def artanh_rest(u: arb) -> arb:
+    """Return (2 artanh(s) − 2s)/s³ for s² = u."""
+    s = u.sqrt()
+    return 2 * (s.atanh() - s) / s**3
+
+
+# --- functions of an activation, by its truth ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RootFit:
+    """The polynomial about the root of f′ in one setting of the parameters."""
+
+    record: Operation
+    parameters: dict[str, Any]
+    present: float32.Root
+
+    @property
+    def fit(self) -> Fit:
+        """Return the fit of f′(root + d)/d."""
+        zero = sum(map(arb, self.high_and_low()), arb(0))
+        reach = float32.REACH_OF_ROOT
+        present = self.present.coefficients
+        return Fit(lambda d: self._slope(zero + d) / d, -reach, reach, present)
+
+    def high_and_low(self) -> tuple[float, float]:
+        """Return the root as the sum of two float32 numbers."""
+        assert self.record.facts is not None  # the function is elementwise
+        (root,) = self.record.facts.at(**{**self.record.parameters, **self.parameters}).roots[1]
+        high = float(np.float32(root))
+        return high, float(np.float32(root - high))
+
+    def _slope(self, x: arb) -> arb:
+        given = exactly({**self.record.parameters, **self.parameters})
+        return self.record.truth(arb_series([x, 1], prec=2), **given)[1]
+
+
+FURTHEST = 15.0
+"""The end of the interval on which the tail of Φ is fitted; both it and exp(−z²/2) underflow."""
+
+
+def tail_ratio(s: arb) -> arb:
+    """Return (z − pole)·Φ(−z)·exp(z²/2) for s = (z − zero)/(z − pole), as gelu(−z) = −z Φ(−z)."""
+    zero, pole = _gated.UPPER_TAIL.zero, _gated.UPPER_TAIL.pole
+    z = (zero - pole * s) / (1 - s)
+    value = operation(gelu).truth(arb_series([-z, 1], prec=1), approximate="none")[0]
+    return (z - pole) * (-value / z) * (z**2 / 2).exp()
+
+
+def _mapped(z: float) -> float:
+    return (z - _gated.UPPER_TAIL.zero) / (z - _gated.UPPER_TAIL.pole)
+
+
+REDUCED, SMALL = float32.REDUCED, float32.SMALL
 FITS = {
-    "EXP": (Fit(exp_rest, -float32.REDUCED, float32.REDUCED, 5), float32.EXP),
-    "TANH": (Fit(tanh_ratio, 0.0, float32.SMALL**2, 4), float32.TANH),
-    "ARTANH": (Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, 2), float32.ARTANH),
-    "UPPER_TAIL": (Fit(tail_ratio, START, END, 10), float32.UPPER_TAIL),
+    "EXP": Fit(exp_rest, -REDUCED, REDUCED, float32.EXP),
+    "TANH": Fit(tanh_ratio, 0.0, SMALL**2, float32.TANH),
+    "ARTANH": Fit(artanh_rest, 0.0, (3 - 2 * 2**0.5) ** 2, float32.ARTANH),
+    "UPPER_TAIL": Fit(tail_ratio, _mapped(0.0), _mapped(FURTHEST), _gated.UPPER_TAIL.coefficients),
 }
 ROOTS = {
-    name: (mpmath.findroot(function, root.high), function, root)
-    for name, function, root in (
-        ("SILU_SLOPE", silu_slope, float32.SILU_SLOPE),
-        ("GELU_SLOPE", gelu_slope, float32.GELU_SLOPE),
-        ("GELU_TANH_SLOPE", gelu_tanh_slope, float32.GELU_TANH_SLOPE),
-    )
-}
-REACH = float32.REACH_OF_ROOT
-FITS |= {
-    name: (Fit(about(function, zero), -REACH, REACH, 8), root.coefficients)
-    for name, (zero, function, root) in ROOTS.items()
+    "SILU_SLOPE": RootFit(operation(silu), {}, _gated.SILU_SLOPE),
+    "GELU_SLOPE": RootFit(operation(gelu), {}, _gated.GELU_SLOPE),
+    "GELU_TANH_SLOPE": RootFit(operation(gelu), {"approximate": "tanh"}, _gated.GELU_TANH_SLOPE),
 }
 
 
 def main() -> None:
     """Print the coefficients as they are to stand in the source, and their error."""
-    for name, (fit, present) in FITS.items():
+    ctx.prec = BITS
+    for name, fit in {**FITS, **{name: root.fit for name, root in ROOTS.items()}}.items():
         fitted = fit.coefficients()
         print(f"{name} = {fitted!r}")
-        errors = f"{fit.error(fitted):.2g}, of those in the source {fit.error(present):.2g}"
+        errors = f"{fit.error(fitted):.2g}, of those in the source {fit.error(fit.present):.2g}"
         print(f"  largest relative error {errors}")
-    for name, (zero, _, _) in ROOTS.items():
-        high = np.float32(zero)
-        print(f"{name}: root {float(high)!r} + {float(np.float32(zero - mpf(float(high))))!r}")
+    for name, root in ROOTS.items():
+        high, low = root.high_and_low()
+        print(f"{name}: root {high!r} + {low!r}")
 
 
 if __name__ == "__main__":

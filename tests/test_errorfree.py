@@ -11,17 +11,20 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from flint import ctx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import activations
+from activations import _gated
+from docs import coefficients
 from gradref import arrays
 from gradref.arrays import round_once
 from gradref.declare.operation import Operation, operations
 from gradref.formula import float32
 from gradref.formula.errorfree import (
     Exponential,
+    may_hold,
     parts,
-    some,
     sticky_sum,
     times_exp,
     two_product,
@@ -142,31 +145,31 @@ def test_float64_never_comes_to_what_is_for_float32(
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high", "exact"),
+    ("function", "low", "high", "exact"),
     [
-        ("exp", -87.0, 88.0, mpmath.exp),
-        ("tanh", 2**-20, 10.0, mpmath.tanh),
-        ("log1p", 2**-30, 2.0, mpmath.log1p),
-        ("log1p", 2.0, 2.0**20, mpmath.log1p),
-        ("upper_tail", 0.0, 15.0, lambda z: mpmath.ncdf(-z) * mpmath.exp(z**2 / 2)),
+        (float32.exp, -87.0, 88.0, mpmath.exp),
+        (float32.tanh, 2**-20, 10.0, mpmath.tanh),
+        (float32.log1p, 2**-30, 2.0, mpmath.log1p),
+        (float32.log1p, 2.0, 2.0**20, mpmath.log1p),
+        (_gated.UPPER_TAIL, 0.0, 15.0, lambda z: mpmath.ncdf(-z) * mpmath.exp(z**2 / 2)),
     ],
 )
-def test_polynomials_are_accurate(name: str, low: float, high: float, exact: Any) -> None:
+def test_polynomials_are_accurate(function: Any, low: float, high: float, exact: Any) -> None:
     x = torch.linspace(low, high, 5001)
-    got = getattr(float32, name)(x).tolist()
+    got = function(x).tolist()
     worst = max(abs(g / exact(mpmath.mpf(v)) - 1) for g, v in zip(got, x.tolist(), strict=True))
     assert worst < 6 * 2.0**-24
-    assert name != "tanh" or float32.tanh(-x).tolist() == [-g for g in got]
+    assert function is not float32.tanh or float32.tanh(-x).tolist() == [-g for g in got]
 
 
 def test_what_is_true_anywhere_is_looked_up_only_where_it_can_be() -> None:
     few = torch.tensor([False, True])
-    assert some(few)
-    assert not some(~few[1:])
-    assert some(few.to("meta"))
-    assert torch.vmap(lambda c: c | some(c))(few).all()
+    assert may_hold(few)
+    assert not may_hold(~few[1:])
+    assert may_hold(few.to("meta"))
+    assert torch.vmap(lambda c: c | may_hold(c))(few).all()
     with FakeTensorMode():
-        assert some(torch.zeros(2) > 0)
+        assert may_hold(torch.zeros(2) > 0)
     x = torch.linspace(-50, 50, 12).reshape(3, 4)
     for f in (activations.gelu, activations.gelu_derivative, activations.silu):
         assert torch.equal(torch.vmap(f)(x), f(x))
@@ -186,3 +189,13 @@ def test_where_nothing_can_tie_a_sum_is_the_nearest(bits: int) -> None:
     low = wide(2.0**-60, -(2.0**-60))
     assert (sticky_sum(high, low) == high).all()
     assert (sticky_sum(high, wide(0.0, 0.0)) == high).all()
+
+
+@pytest.mark.parametrize("name", [*coefficients.FITS, *coefficients.ROOTS])
+def test_the_coefficients_are_those_that_the_script_fits(name: str) -> None:
+    with ctx.workprec(coefficients.BITS):
+        root = coefficients.ROOTS.get(name)
+        fit = coefficients.FITS[name] if root is None else root.fit
+        assert fit.coefficients() == pytest.approx(fit.present, rel=1e-5)
+        if root is not None:
+            assert root.high_and_low() == (root.present.high, root.present.low)

@@ -49,11 +49,13 @@ def bound(dtype: torch.dtype) -> float:
 def with_numbers() -> list[Operation]:
     """Return the elementwise functions that have numeric parameters, profiles among them."""
     all_of_them = [r if r.kind == "elementwise" else r.profile for r in operations()]
-    return [record for record in all_of_them if record is not None and intervals(record)]
+    return [record for record in all_of_them if record is not None and numbers(record)]
 
 
-def intervals(record: Operation) -> dict[str, Interval]:
-    return {n: d for n, d in record.domains.items() if isinstance(d, Interval)}
+def numbers(record: Operation) -> list[str]:
+    """Return the names of the numeric parameters."""
+    given = record.parameters
+    return [n for n in record.domains if isinstance(record.domain(n, given), Interval)]
 
 
 # --- what fails ----------------------------------------------------------------------------------
@@ -108,10 +110,16 @@ GAPS = [
 
 
 def drawn_parameters(record: Operation, rng: np.random.Generator) -> dict[str, float]:
-    """Return a number for each parameter, or the default of it."""
-    named = {n: drawn_number(interval, rng) for n, interval in intervals(record).items()}
-    one = len(named) == 1
-    return {n: v if one or rng.random() < 0.6 else record.parameters[n] for n, v in named.items()}
+    """Return a number for each parameter, or the default of it where that is in the domain."""
+    names = numbers(record)
+    drawn: dict[str, float] = {}
+    for name in names:
+        default = record.parameters[name]
+        interval = record.domain(name, {**record.parameters, **drawn})
+        assert isinstance(interval, Interval)
+        is_drawn = len(names) == 1 or rng.random() < 0.6 or interval.excludes(default)
+        drawn[name] = drawn_number(interval, rng) if is_drawn else default
+    return drawn
 
 
 def drawn_number(interval: Interval, rng: np.random.Generator) -> float:

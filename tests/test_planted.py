@@ -6,6 +6,7 @@ accumulation in half precision.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -111,7 +112,9 @@ def differs(a: Any, b: Any) -> bool:
 
 def with_role(record: Operation, role: str, function: Callable[..., Any]) -> Operation:
     if role == "value":
-        return dataclasses.replace(record, function=function)
+        other = copy.copy(record)
+        other.function = function
+        return other
     return dataclasses.replace(record, derivatives={**record.derivatives, role: function})
 
 

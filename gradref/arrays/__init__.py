@@ -20,6 +20,7 @@ from gradref.arrays.boundary import (
 from gradref.arrays.rounding import (
     FLOATS,
     WIDE,
+    binade,
     evaluated_in,
     narrowed,
     native,
@@ -34,6 +35,7 @@ __all__ = [
     "Extent",
     "Inputs",
     "Layout",
+    "binade",
     "compute",
     "describe",
     "enter",

@@ -28,9 +28,13 @@ def round_once(wide: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype in (torch.float64, torch.float32):
         return wide.to(dtype)
     info = torch.finfo(dtype)
-    binade = (wide.view(torch.int64) & _EXPONENT_BITS).view(WIDE)
-    shift = binade.clamp(info.smallest_normal, info.max) * (info.eps * 1.5 * 2.0**52)
+    shift = binade(wide).clamp(info.smallest_normal, info.max) * (info.eps * 1.5 * 2.0**52)
     return ((wide + shift) - shift).copysign(wide).to(dtype)
+
+
+def binade(wide: Tensor) -> Tensor:
+    """Return the greatest power of two up to the size of each float64: 0 for subnormal numbers."""
+    return (wide.view(torch.int64) & _EXPONENT_BITS).view(WIDE)
 
 
 def widen(tensor: Tensor) -> Tensor:

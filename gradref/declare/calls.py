@@ -114,8 +114,11 @@ def check_parameters(
     for name, default in record.parameters.items():
         if isinstance(default, bool) and not isinstance(given[name], bool):
             reject(name, describe(given[name]), "True or False", TypeError)
-    for name, domain in record.domains.items():
-        if isinstance(domain, Interval) and name in given:
+    for name in record.domains:
+        if name not in record.parameters or name not in given:
+            continue
+        domain = record.domain(name, given)
+        if isinstance(domain, Interval):
             _check_number(name, given[name], domain)
 
 

@@ -63,10 +63,8 @@ def elementwise(
 
     def declare(formula: ElementFormula[P]) -> Elementwise[P]:
         record = Operation(
-            name=formula.__name__,
+            formula,
             kind="elementwise",
-            function=formula,
-            formula=formula,
             truth=truth,
             torch=torch,
             facts=facts,
@@ -140,10 +138,8 @@ def rowwise(
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:
         record = Operation(
-            name=formula.__name__,
+            formula,
             kind="rowwise",
-            function=formula,
-            formula=formula,
             truth=truth,
             torch=torch,
             domains={"x": REAL},
@@ -180,10 +176,8 @@ def loss(
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:
         record = Operation(
-            name=formula.__name__,
+            formula,
             kind="loss",
-            function=formula,
-            formula=formula,
             truth=truth,
             torch=torch,
             domains=domains,

@@ -55,6 +55,11 @@ INT64 = Interval("an int of 64 bits", low=-(2**63), high=2**63 - 1, integer=True
 LOGARITHM_BASE = Interval("a base > 1", low=1.0, open_low=True)
 
 
+def at_least(name: str, low: float) -> Interval:
+    """Return the interval of finite numbers from the value of another parameter on."""
+    return Interval(f"a finite number >= {name}, here {low!r}", low=low)
+
+
 @dataclass(frozen=True)
 class Domain:
     """The values that an array may hold, and how far it reaches; ``wants`` says it in an error.
@@ -113,6 +118,7 @@ SIGN = Domain("labels, each -1 or 1", values=(-1.0, 1.0), draw="label")
 WEIGHT = Domain("weights >= 0", low=0.0, broadcasts=True, draw="weight")
 CLASS_WEIGHT = Domain("a weight >= 0 for each class", low=0.0, extent="class", draw="weight")
 
-Domains = Mapping[str, Interval | Domain | tuple[Domain, Domain] | Callable[..., Domain]]
+Resolved = Interval | Domain | tuple[Domain, Domain]
+Domains = Mapping[str, Resolved | Callable[..., Interval | Domain]]
 """The domain of each argument: one; one of two, as the array's dtype picks (index or float); or a
 function of the other arguments."""

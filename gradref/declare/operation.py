@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradref.arrays import describe, reject
 from gradref.declare.chain import Chain
-from gradref.declare.domains import REAL, Domain, Domains, Draw, Interval
+from gradref.declare.domains import REAL, Domain, Domains, Draw, Interval, Resolved
 from gradref.declare.facts import NOT, Facts, Jet, Kink
 
 __all__ = [  # the vocabulary that the toolkit asks for by way of a record stands here too
@@ -54,10 +54,8 @@ class Operation:
     and ``chain`` how that number is made of its arguments.
     """
 
-    name: str
-    kind: Kind
-    function: Callable[..., Any]
     formula: Callable[..., Tensor]
+    kind: Kind
     truth: Callable[..., Any]
     torch: Callable[..., Tensor] | None
     facts: Facts | None = None
@@ -72,6 +70,9 @@ class Operation:
     profile: Operation | None = None
     chain: Chain | None = None
 
+    name: str = field(init=False)
+    function: Callable[..., Any] = field(init=False, repr=False)
+    """The formula as it is called; who declares it puts it in."""
     signature: inspect.Signature = field(init=False, repr=False)
     """The formula's, without ``out``."""
     parameters: dict[str, Any] = field(init=False, repr=False)
@@ -83,6 +84,7 @@ class Operation:
 
     def __post_init__(self) -> None:
         """Look at the signatures once: it takes longer than a small array does."""
+        self.name, self.function = self.formula.__name__, self.formula
         if self.facts is not None:
             self.facts = replace(self.facts, truth=self.truth)
         self.signature = inspect.signature(self.formula)
@@ -95,14 +97,16 @@ class Operation:
     def array_domains(self, given: Mapping[str, Any]) -> dict[str, tuple[Domain, ...]]:
         """Return what each array may hold, for the other arguments that are given."""
         domains: dict[str, tuple[Domain, ...]] = {}
-        for name, domain in self.domains.items():
-            if isinstance(domain, tuple):
-                domains[name] = domain
-            elif isinstance(domain, Domain):
-                domains[name] = (domain,)
-            elif not isinstance(domain, Interval):
-                domains[name] = (domain(**given),)
+        for name in self.domains:
+            domain = self.domain(name, given)
+            if not isinstance(domain, Interval):
+                domains[name] = domain if isinstance(domain, tuple) else (domain,)
         return domains
+
+    def domain(self, name: str, given: Mapping[str, Any]) -> Resolved:
+        """Return where an argument has to lie, for the other arguments that are given."""
+        domain = self.domains[name]
+        return domain(**given) if callable(domain) else domain
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:

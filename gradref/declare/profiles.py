@@ -213,10 +213,8 @@ def _declare(
 ) -> Rows[P]:
     """Make the record of a loss and that of its profile."""
     record = Operation(
-        name=formula.__name__,
+        formula,
         kind="loss",
-        function=formula,
-        formula=formula,
         truth=truth,
         torch=torch,
         chain=chain,
@@ -409,10 +407,8 @@ def _profile(
     formula = _formula(value, record, f"{record.name}_profile", None, signature)
     cases = [{n: v for n, v in case.items() if n in names} for case in record.cases]
     profile = Operation(
-        name=formula.__name__,
+        formula,
         kind="elementwise",
-        function=formula,
-        formula=formula,
         truth=truth,
         torch=witness,
         facts=facts,

@@ -33,11 +33,21 @@ def parts(constant: tuple[float, float], like: Tensor) -> tuple[float, float]:
     return high, constant[0] - high
 
 
+def floor_to(number: float, like: Tensor) -> float:
+    """Return the greatest number in the dtype of ``like`` that is not above ``number``.
+
+    An element exceeds the one exactly when it exceeds the other: a comparison rounds its numbers.
+    """
+    nearest = torch.tensor(number, dtype=like.dtype)
+    below = torch.nextafter(nearest, torch.tensor(-math.inf, dtype=like.dtype))
+    return nearest.item() if nearest.item() <= number else below.item()
+
+
 def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return a + b as a rounded sum and its exact error (Knuth, TAOCP 2, 4.2.2)."""
     s = torch.as_tensor(a + b)
     if s.dtype is torch.float32:
-        return _in_two(_wide(a) + b)
+        return _as_float32_and_rest(_wide(a) + b)
     bb = s - a
     return s, (a - (s - bb)) + (b - bb)
 
@@ -46,7 +56,7 @@ def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return a·b as a rounded product and its exact error (Dekker 1971); 0 if that overflows."""
     p = torch.as_tensor(a * b)
     if p.dtype is torch.float32:
-        return _in_two(_wide(a) * b)
+        return _as_float32_and_rest(_wide(a) * b)
     a, b = (torch.as_tensor(factor, dtype=p.dtype, device=p.device) for factor in (a, b))
     a_high, b_high = _high_half(a), _high_half(b)
     a_low, b_low = a - a_high, b - b_high
@@ -64,7 +74,7 @@ def _wide(a: Tensor | float) -> Tensor:
     return torch.as_tensor(a, dtype=torch.float64)
 
 
-def _in_two(wide: Tensor) -> tuple[Tensor, Tensor]:
+def _as_float32_and_rest(wide: Tensor) -> tuple[Tensor, Tensor]:
     """Return a float64 as a float32 and the remainder.
 
     Float64 holds the product of two float32 exactly, and their sum to 53 bits. Float32 alone would
@@ -89,7 +99,7 @@ def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b == 0, a, torch.where(may_tie & (error != 0), neighbour, s))
 
 
-def some(condition: Tensor) -> bool:
+def may_hold(condition: Tensor) -> bool:
     """Return whether a condition may hold anywhere, to skip a form that no number needs.
 
     On a CPU the numbers are looked at. Else the answer is True: a trace and vmap have no numbers,
@@ -112,7 +122,7 @@ def near_0(x: Tensor, a: Tensor, b: Tensor, elsewhere: Tensor, within: float) ->
     if x.dtype is not torch.float64:
         return elsewhere
     near = x.abs() < within
-    return torch.where(near, sticky_sum(a, b), elsewhere) if some(near) else elsewhere
+    return torch.where(near, sticky_sum(a, b), elsewhere) if may_hold(near) else elsewhere
 
 
 def near_root(x: Tensor, root: float32.Root, elsewhere: Tensor) -> Tensor:
@@ -155,7 +165,7 @@ class Exponential:
         if t.dtype is not torch.float64:
             return cls(*float32.exponential(t, error))
         deep = t < DEEP
-        if not some(deep):
+        if not may_hold(deep):
             return cls(torch.exp(t), torch.ones_like(t), error)
         mantissa = torch.exp(torch.where(deep, t + LIFT, t))
         return cls(mantissa, torch.where(deep, math.exp(-LIFT), torch.ones_like(t)), error)

@@ -1,7 +1,8 @@
-"""Exponential and special functions for formulas that are evaluated in float32, not in float64.
+"""Elementary functions for formulas that are evaluated in float32, not in float64.
 
-They compile to vector instructions, where torch's compile to calls. ``docs/coefficients.py`` prints
-the coefficients, and measures their errors.
+They compile to vector instructions, where torch's compile to calls. The polynomials of one
+activation stand beside its formula, as a :class:`Root` or a :class:`Quotient`.
+``docs/coefficients.py`` prints all coefficients, and measures their errors.
 """
 
 from __future__ import annotations
@@ -46,30 +47,13 @@ SMALL = 0.5
 """Up to it tanh is a polynomial; beyond, nothing cancels."""
 
 TANH = (
-    -0.006943049840629101,
+    -0.006943048909306526,
     0.02147073671221733,
     -0.05393347889184952,
     0.1333322525024414,
     -0.3333333134651184,
 )
 """(tanh(x)/x − 1)/x² as a polynomial in x² for abs(x) ≤ SMALL, highest power first."""
-
-ZERO, POLE, FAR = 1.25, -2.75, 15.0
-UPPER_TAIL = (
-    0.0009740626555867493,
-    -0.0030043302103877068,
-    -0.0016489592380821705,
-    0.006428837776184082,
-    0.01203963253647089,
-    -0.010364139452576637,
-    -0.061516039073467255,
-    0.025852838531136513,
-    0.3519560992717743,
-    -0.8448288440704346,
-    0.9230412840843201,
-)
-"""(z − POLE)·Φ(−z)·exp(z²/2) as a polynomial in s = (z − ZERO)/(z − POLE) for 0 ≤ z ≤ FAR, highest
-power first."""
 
 REACH_OF_ROOT = 0.6
 """The distance from a root up to which its polynomial serves; beyond, the terms cancel less."""
@@ -88,51 +72,21 @@ class Root:
     coefficients: tuple[float, ...]
 
 
-SILU_SLOPE = Root(
-    -1.2784645557403564,
-    1.2979282537628478e-08,
-    (
-        -4.0056627767626196e-05,
-        0.00016278873954433948,
-        0.0007969711441546679,
-        0.00013267609756439924,
-        -0.006606174632906914,
-        -0.015223248861730099,
-        0.01887478306889534,
-        0.1466488093137741,
-        0.2178117036819458,
-    ),
-)
-GELU_SLOPE = Root(
-    -0.7517915368080139,
-    1.211444988769017e-08,
-    (
-        -0.0006912760436534882,
-        -0.002093703718855977,
-        0.004530938342213631,
-        0.019382813945412636,
-        -0.014771899208426476,
-        -0.11400438100099564,
-        -0.01819956861436367,
-        0.3882848918437958,
-        0.43149399757385254,
-    ),
-)
-GELU_TANH_SLOPE = Root(
-    -0.7524614334106445,
-    1.1339627903339533e-08,
-    (
-        -0.0008494281792081892,
-        -0.0022237193770706654,
-        0.005247847177088261,
-        0.01962995156645775,
-        -0.01661950908601284,
-        -0.1139393299818039,
-        -0.015782726928591728,
-        0.3875183165073395,
-        0.4304001033306122,
-    ),
-)
+@dataclass(frozen=True)
+class Quotient:
+    """A function of z ≥ 0 that falls as 1/z, as a polynomial over z − pole.
+
+    The polynomial is one in (z − zero)/(z − pole), which is bounded; highest power first.
+    """
+
+    zero: float
+    pole: float
+    coefficients: tuple[float, ...]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return the function at z."""
+        distance = z - self.pole
+        return _polynomial(self.coefficients, (z - self.zero) / distance) / distance
 
 
 def exponential(t: Tensor, error: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,12 +133,6 @@ def tanh(x: Tensor) -> Tensor:
     far = (1 - e) * (1 / (1 + e))
     near = x + x * (x.square() * _polynomial(TANH, x.square()))
     return torch.where(x.abs() < SMALL, near, torch.where(x < 0, -far, far))
-
-
-def upper_tail(z: Tensor) -> Tensor:
-    """Return Φ(−z)·exp(z²/2) for z ≥ 0: Mills' ratio times φ(0)."""
-    distance = z - POLE
-    return _polynomial(UPPER_TAIL, (z - ZERO) / distance) / distance
 
 
 def near(x: Tensor, root: Root, elsewhere: Tensor) -> Tensor:

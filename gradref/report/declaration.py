@@ -20,9 +20,10 @@ def show_declaration(console: Console, record: Operation) -> None:
     _print_formula(console, record.name, record.formula)
     for function in record.derivatives.values():
         _print_formula(console, function.__name__, inspect.unwrap(function))
-    for name, domain in record.domains.items():
-        wants = domain.wants if isinstance(domain, (Domain, Interval)) else _wants(domain)
-        console.print(f"{name}: {wants}", highlight=False)
+    for name in record.domains:
+        domain = record.domain(name, record.parameters)
+        wants = (domain,) if isinstance(domain, (Domain, Interval)) else domain
+        console.print(f"{name}: {', or '.join(one.wants for one in wants)}", highlight=False)
     for name, reason in record.differs.items():
         console.print(f"differs from torch in {name}: {reason}", highlight=False)
     if record.facts is not None:
@@ -38,12 +39,6 @@ def _print_formula(console: Console, name: str, formula: Any) -> None:
     console.print(documentation, markup=False, highlight=False, soft_wrap=True)
     console.print(body, markup=False, style="green", highlight=False, soft_wrap=True)
     console.print()
-
-
-def _wants(domain: Any) -> str:
-    if isinstance(domain, tuple):
-        return ", or ".join(one.wants for one in domain)
-    return "depends on the other arguments"
 
 
 def facts_in_words(facts: Facts) -> dict[str, str]:

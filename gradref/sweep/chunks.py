@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from gradref.arrays import WIDE
+from gradref.arrays import WIDE, binade
 from gradref.environment import has_compiler
 from gradref.judge.ulp import HISTOGRAM_EDGES
 from gradref.sweep.tally import Tally
@@ -25,7 +25,6 @@ SIZE = 1 << 24
 COUNT = 1 << 8
 """Of all 2³² bit patterns chunk i holds those with the highest byte i."""
 
-_EXPONENT_BITS = 0x7FF0000000000000
 _FLOAT32 = torch.finfo(torch.float32)
 BEYOND_FLOAT32 = 2.0**128
 """The power of two above all finite float32 numbers."""
@@ -131,8 +130,7 @@ def _errors(got: Tensor, wide: Tensor) -> Tensor:
     overflow = got.isinf() & wide.isfinite()
     finite = torch.where(overflow, torch.full_like(got, BEYOND_FLOAT32).copysign(got), got)
     high = torch.where(overflow, wide.clamp(-BEYOND_FLOAT32, BEYOND_FLOAT32), wide)
-    binade = (wide.view(torch.int64) & _EXPONENT_BITS).view(WIDE)
-    spacing = binade.clamp(_FLOAT32.smallest_normal, 2.0**127) * _FLOAT32.eps
+    spacing = binade(wide).clamp(_FLOAT32.smallest_normal, 2.0**127) * _FLOAT32.eps
     ulp = (finite - high).abs() / spacing
     same = (got == wide) | (got.isnan() & wide.isnan())
     return torch.where(same, 0.0, torch.where(ulp.isnan(), math.inf, ulp))

@@ -53,9 +53,9 @@ def reached(*roots: Any, without: tuple[ModuleType, ...] = ()) -> dict[str, str]
 
     Names are followed through globals, imports, closures, defaults, wrappers, containers, the state
     of instances and attributes of modules, however long the chain. A module that is used in any
-    other way, as by ``getattr``, counts as a whole. Functions of other packages, and those of the
-    modules in ``without``, count by their names alone. Comments, docstrings, annotations and the
-    module that holds a definition do not count: they change no number.
+    other way, as by ``getattr``, counts as a whole. Functions of other packages, and functions and
+    instances of the modules in ``without``, count by their names alone. Comments, docstrings,
+    annotations and the module that holds a definition do not count: they change no number.
     """
     packages = {_package(root) for root in roots} - VERSIONED | {__name__.partition(".")[0]}
     return _Reached(packages, {module.__name__ for module in without}).of(roots)
@@ -92,6 +92,8 @@ class _Reached:
             value = value.__func__
         if isinstance(value, ModuleType):
             self._visit_module(name, value)
+        elif type(value).__module__ in self._without:
+            self._note(name, type(value).__qualname__)
         elif not isinstance(value, (FunctionType, BuiltinFunctionType, type)):
             self._note(name or type(value).__qualname__, self._written(name, value))
         elif self._is_ours(value.__module__ or "") and not isinstance(value, BuiltinFunctionType):
