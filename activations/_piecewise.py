@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from math import copysign, frexp, inf, log, nan
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref.declare import derivative, elementwise, second_derivative
-from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE, at_least
+from gradref.declare import (
+    derivative,
+    elementwise,
+    hvp,
+    jacobian_diagonal,
+    jvp,
+    rowwise,
+    second_derivative,
+    vjp,
+)
+from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE, SHARED, at_least
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 from gradref.formula.errorfree import (
     Exponential,
@@ -36,6 +46,11 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_derivative",
     "leaky_relu_second_derivative",
+    "prelu",
+    "prelu_hvp",
+    "prelu_jacobian_diagonal",
+    "prelu_jvp",
+    "prelu_vjp",
     "relu",
     "relu_derivative",
     "relu_second_derivative",
@@ -145,6 +160,95 @@ def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> 
     tensor([0., 0., 0.])
     """
     return _sides(x, 0.0, 0.0)
+
+
+# --- prelu ---------------------------------------------------------------------------------------
+
+Argument = Literal["x", "weight"]
+
+
+def _prelu_truth(x: Any, weight: Any) -> Any:
+    return np.frompyfunc(lambda x, a: x if x[0] > 0 else a * x, 2, 1)(x, weight)
+
+
+@rowwise(torch=F.prelu, truth=_prelu_truth, domains={"weight": SHARED}, coupled="class")
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    r"""Leaky rectified linear unit with a learned slope a for each channel, or one for all.
+
+    .. math:: f(x, a) = x \text{ for } x > 0, \quad a\,x \text{ otherwise}
+
+    Domain ℝ × ℝ. ``x`` has shape (C), (N, C) or (N, C, d₁, ...), ``weight`` (C), (1) or (). inf
+    gives inf, −inf gives −a·inf, NaN gives NaN. float64, float32, float16, bfloat16.
+
+    Raises ValueError for a ``weight`` of another shape. Source: ``torch.nn.functional.prelu``; He,
+    Zhang, Ren and Sun (2015).
+
+    >>> prelu(torch.tensor([-1.0, 2.0]), torch.tensor([0.25, 0.5]))
+    tensor([-0.2500,  2.0000])
+    """
+    return torch.where(x > 0, x, weight * x)
+
+
+@jacobian_diagonal(prelu)
+def prelu_jacobian_diagonal(x: Tensor, weight: Tensor) -> Tensor:
+    r""":math:`\partial f / \partial x = 1` for x > 0, else a; at the kink torch takes a.
+
+    >>> prelu_jacobian_diagonal(torch.tensor([-1.0, 2.0]), torch.tensor(0.25))
+    tensor([0.2500, 1.0000])
+    """
+    return _prelu_slope(x, weight)
+
+
+@vjp(prelu)
+def prelu_vjp(x: Tensor, weight: Tensor, grad_output: Tensor, *, wrt: Argument = "x") -> Tensor:
+    r""":math:`g\,\partial f / \partial x`, or :math:`\sum g \min(x, 0)` for the slope of a channel.
+
+    >>> x, g = torch.tensor([-1.0, 2.0, -3.0]), torch.ones(3)
+    >>> prelu_vjp(x, torch.tensor(0.25), g, wrt="weight")
+    tensor(-4.)
+    """
+    if wrt == "x":
+        return _prelu_slope(x, weight) * grad_output
+    return x.clamp(max=0) * grad_output
+
+
+@jvp(prelu)
+def prelu_jvp(x: Tensor, weight: Tensor, tangent: Tensor, *, along: Argument = "x") -> Tensor:
+    r""":math:`t\,\partial f / \partial x`, or :math:`t \min(x, 0)` as the slopes move along t.
+
+    >>> prelu_jvp(torch.tensor([-1.0, 2.0]), torch.tensor(0.25), torch.ones(()), along="weight")
+    tensor([-1.,  0.])
+    """
+    if along == "x":
+        return _prelu_slope(x, weight) * tangent
+    return x.clamp(max=0) * tangent
+
+
+@hvp(prelu)
+def prelu_hvp(
+    x: Tensor,
+    weight: Tensor,
+    grad_output: Tensor,
+    tangent: Tensor,
+    *,
+    wrt: Argument = "x",
+    along: Argument = "x",
+) -> Tensor:
+    r""":math:`g\,t\,[x \le 0]` where ``wrt`` and ``along`` differ, else 0; a sum for the slopes.
+
+    >>> one = torch.ones(2)
+    >>> prelu_hvp(torch.tensor([-1.0, 2.0]), torch.tensor(0.25), one, one, wrt="weight")
+    tensor(1.)
+    """
+    below = _sides(x, 1.0, 0.0) if wrt != along else _sides(x, 0.0, 0.0)
+    return below * grad_output * tangent
+
+
+def _prelu_slope(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.where(x > 0, 1.0, weight).masked_fill(x.isnan(), nan)
+
+
+# --- hardtanh ------------------------------------------------------------------------------------
 
 
 def _hardtanh_truth(x: Any, min_val: Any, max_val: Any) -> Any:

@@ -7,6 +7,7 @@ by ``wrt`` and ``along``. The decorators lift them and apply ``reduction`` and `
 
 from __future__ import annotations
 
+from math import log, pi
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradref.declare import loss, profile_derivative, profile_hvp, profile_second_derivative
-from gradref.declare.domains import COUNT, NON_NEGATIVE, POSITIVE_REAL, REAL
+from gradref.declare import loss, partial_derivatives, partial_hvp, second_partial_derivatives
+from gradref.declare.domains import COUNT, NON_NEGATIVE, NON_NEGATIVE_REAL, POSITIVE_REAL, REAL
 from gradref.formula.weighting import weighted
 from gradref.truth import series
 
 __all__ = [
+    "gaussian_nll_loss",
+    "gaussian_nll_loss_gradient",
+    "gaussian_nll_loss_hessian_diagonal",
+    "gaussian_nll_loss_hvp",
     "poisson_nll_loss",
     "poisson_nll_loss_gradient",
     "poisson_nll_loss_hessian_diagonal",
@@ -79,7 +84,7 @@ def poisson_nll_loss(
     return result + _log_factorial(target) if full else result
 
 
-@profile_derivative(poisson_nll_loss)
+@partial_derivatives(poisson_nll_loss)
 def poisson_nll_loss_gradient(
     input: Tensor, target: Tensor, wrt: str, log_input: bool, full: bool, eps: float
 ) -> Tensor:
@@ -96,7 +101,7 @@ def poisson_nll_loss_gradient(
     return slope + _digamma(target + 1) if full else slope
 
 
-@profile_second_derivative(poisson_nll_loss)
+@second_partial_derivatives(poisson_nll_loss)
 def poisson_nll_loss_hessian_diagonal(
     input: Tensor, target: Tensor, wrt: str, along: str, log_input: bool, full: bool, eps: float
 ) -> Tensor:
@@ -114,7 +119,7 @@ def poisson_nll_loss_hessian_diagonal(
     return torch.special.zeta(2, target + 1) if full else torch.zeros_like(target)
 
 
-poisson_nll_loss_hvp = profile_hvp(poisson_nll_loss)
+poisson_nll_loss_hvp = partial_hvp(poisson_nll_loss)
 
 FEW = 2.0**-12
 """Below it log t! is its power series, −γt + π²t²/12 − ζ(3)t³/3 + ζ(4)t⁴/4, to the last digit."""
@@ -133,3 +138,98 @@ def _log_factorial(t: Tensor) -> Tensor:
     first, second, third, fourth = SERIES
     near_0 = t * (first + t * (second + t * (third + t * fourth)))
     return torch.where(t < FEW, near_0, torch.lgamma(t + 1))
+
+
+# --- Gaussian ------------------------------------------------------------------------------------
+
+
+def _clamped(variance: Any, eps: Any) -> Any:
+    """max(v, eps), with the derivative of v."""
+    result = variance + 0
+    if variance[0] < eps:
+        result[0] = eps
+    return result
+
+
+def _gaussian_truth(input: Any, target: Any, var: Any, full: bool, eps: Any) -> Any:
+    variance = np.frompyfunc(lambda v: _clamped(v, eps), 1, 1)(var)
+    squares = (input - target) * (input - target) / variance
+    terms = [np.log(variance) / 2, squares / 2]
+    if full:
+        terms.append(var * 0 + (2 * eps.pi()).log() / 2)
+    return np.stack(terms, axis=-1)
+
+
+@loss(
+    torch=F.gaussian_nll_loss,
+    truth=_gaussian_truth,
+    domains={"input": REAL, "target": REAL, "var": NON_NEGATIVE_REAL, "eps": NON_NEGATIVE},
+    cases=({}, {"full": True, "eps": 0.01}),
+)
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Negative log-likelihood of a number under a normal distribution; by default its mean.
+
+    .. math:: \ell = \tfrac{1}{2} \Bigl(\log v + \frac{(x - t)^2}{v}\Bigr)
+              \ [\,+ \tfrac{1}{2} \log 2\pi\,], \qquad v = \max(\mathrm{var}, \epsilon)
+
+    ``full`` adds the constant. Domain x, t ∈ ℝ, var ≥ 0. Derivatives are by v, as torch documents:
+    the clamp does not count, and below eps they are those at eps. One shape: nothing is broadcast.
+    float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a variance below 0, or an unknown reduction.
+    Source: ``torch.nn.functional.gaussian_nll_loss``; Nix and Weigend (1994).
+
+    >>> gaussian_nll_loss(torch.tensor([1.0, 2.0]), torch.zeros(2), torch.ones(2))
+    tensor(1.2500)
+    """
+    v = var.clamp(min=eps)
+    result = (v.log() + (input - target).square() / v) / 2
+    return result + log(2 * pi) / 2 if full else result
+
+
+@partial_derivatives(gaussian_nll_loss)
+def gaussian_nll_loss_gradient(
+    input: Tensor, target: Tensor, var: Tensor, wrt: str, eps: float
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x = (x - t) / v = -\partial \ell / \partial t`.
+
+    :math:`\partial \ell / \partial v = \tfrac{1}{2 v} (1 - (x - t)^2 / v)`.
+
+    >>> x, t, v = torch.tensor([1.0, 3.0]), torch.zeros(2), torch.ones(2)
+    >>> gaussian_nll_loss_gradient(x, t, v, reduction="sum", wrt="var")
+    tensor([ 0., -4.])
+    """
+    v, r = var.clamp(min=eps), input - target
+    if wrt == "var":
+        return (1 - r * (r / v)) / v / 2
+    return r / v if wrt == "input" else -r / v
+
+
+@second_partial_derivatives(gaussian_nll_loss)
+def gaussian_nll_loss_hessian_diagonal(
+    input: Tensor, target: Tensor, var: Tensor, wrt: str, along: str, eps: float
+) -> Tensor:
+    r""":math:`1 / v` by x and by t, and their negative mixed; with v :math:`\mp (x - t) / v^2`.
+
+    :math:`\partial^2 \ell / \partial v^2 = \tfrac{1}{v^2} ((x - t)^2 / v - \tfrac{1}{2})`.
+
+    >>> one = torch.ones(1)
+    >>> gaussian_nll_loss_hessian_diagonal(2 * one, one, one, wrt="var")
+    tensor([0.5000])
+    """
+    v, r = var.clamp(min=eps), input - target
+    if wrt == along == "var":
+        return (r * (r / v) - 0.5) / v / v
+    if "var" in (wrt, along):
+        return -r / v / v if "input" in (wrt, along) else r / v / v
+    return 1 / v if wrt == along else -1 / v
+
+
+gaussian_nll_loss_hvp = partial_hvp(gaussian_nll_loss)

@@ -1,4 +1,4 @@
-"""Losses of a number and a label of −1 or 1.
+"""Losses of a margin: of a number for a label of −1 or 1, or of one class over the others.
 
 A loss of the margin m = yx is its profile φ, with φ′ and φ″ below it; one that is no function of
 the margin has its derivatives by x there. The decorators lift them and apply ``reduction`` and
@@ -17,13 +17,19 @@ from torch import Tensor
 
 from activations import sigmoid, sigmoid_derivative, softplus
 from gradref.declare import (
+    gradient,
+    hessian_diagonal,
+    hvp,
     loss,
     margin_loss,
+    partial_derivatives,
+    partial_hvp,
     profile_derivative,
     profile_hvp,
     profile_second_derivative,
+    second_partial_derivatives,
 )
-from gradref.declare.domains import FINITE, REAL, SIGN
+from gradref.declare.domains import CLASS_WEIGHT, FINITE, ONE_OR_TWO, REAL, SIGN, class_indices
 from gradref.declare.facts import Facts
 from gradref.truth import series
 
@@ -32,6 +38,10 @@ __all__ = [
     "hinge_embedding_loss_gradient",
     "hinge_embedding_loss_hessian_diagonal",
     "hinge_embedding_loss_hvp",
+    "multi_margin_loss",
+    "multi_margin_loss_gradient",
+    "multi_margin_loss_hessian_diagonal",
+    "multi_margin_loss_hvp",
     "soft_margin_loss",
     "soft_margin_loss_gradient",
     "soft_margin_loss_hessian_diagonal",
@@ -117,7 +127,7 @@ def hinge_embedding_loss(
     return torch.where(target > 0, input, (margin - input).clamp(min=0))
 
 
-@profile_derivative(hinge_embedding_loss)
+@partial_derivatives(hinge_embedding_loss)
 def hinge_embedding_loss_gradient(input: Tensor, target: Tensor, margin: float) -> Tensor:
     r""":math:`\partial \ell / \partial x = 1` for y = 1; for y = −1 it is −1 up to Δ, else 0.
 
@@ -130,7 +140,7 @@ def hinge_embedding_loss_gradient(input: Tensor, target: Tensor, margin: float) 
     return torch.where(input.isnan(), input, slope)
 
 
-@profile_second_derivative(hinge_embedding_loss)
+@second_partial_derivatives(hinge_embedding_loss)
 def hinge_embedding_loss_hessian_diagonal(input: Tensor, target: Tensor) -> Tensor:
     r""":math:`0` everywhere, as in torch at the corner.
 
@@ -140,4 +150,149 @@ def hinge_embedding_loss_hessian_diagonal(input: Tensor, target: Tensor) -> Tens
     return torch.where(input.isnan(), input, 0.0)
 
 
-hinge_embedding_loss_hvp = profile_hvp(hinge_embedding_loss)
+hinge_embedding_loss_hvp = partial_hvp(hinge_embedding_loss)
+
+# --- margin of the true class over every other one -----------------------------------------------
+
+Argument = Literal["input"]
+
+
+def _multi_margin_truth(input: Any, target: Any, p: int, margin: Any, weight: Any) -> Any:
+    rows, classes = np.arange(len(target)), input.shape[-1]
+    lacks = margin - input[rows, target][:, None] + input
+    terms = np.frompyfunc(lambda z: z if z[0] > 0 else 0 * z, 1, 1)(lacks)
+    terms[rows, target] = 0 * terms[rows, target]
+    scaled = (terms if p == 1 else terms * terms) / classes
+    return scaled if weight is None else scaled * weight[target][:, None]
+
+
+@loss(
+    torch=F.multi_margin_loss,
+    truth=_multi_margin_truth,
+    domains={
+        "input": REAL,
+        "target": class_indices(),
+        "p": ONE_OR_TWO,
+        "margin": FINITE,
+        "weight": CLASS_WEIGHT,
+    },
+    coupled="class",
+    cases=({}, {"p": 2, "margin": 0.7, "weight": CLASS_WEIGHT}),
+)
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""What the true class lacks to lead every other class by a margin Δ; by default its mean.
+
+    .. math:: \ell = \frac{w_t}{C} \sum_{j \ne t} \max(0, z_j)^p, \qquad z_j = \Delta - x_t + x_j
+
+    ``input`` has shape (C), (N, C) or (N, C, d₁, ...), ``target`` the same without C. The mean
+    divides by the number of rows. Domain ℝ, codomain [0, ∞), convex; for p = 1 it has a corner
+    where some z is 0. float64, float32, float16, bfloat16.
+
+    Raises IndexError for a class out of range, TypeError for a target that is not an integer,
+    ValueError for shapes that do not match, ``p`` other than 1 and 2 or a negative weight.
+    Source: ``torch.nn.functional.multi_margin_loss``; Crammer and Singer (2001).
+
+    >>> multi_margin_loss(torch.tensor([0.1, 0.2, 0.4]), torch.tensor(2))
+    tensor(0.5000)
+    """
+    lacks, scale = _lacks(input, target, margin, weight)
+    return (scale * lacks**p).sum(-1)
+
+
+@gradient(multi_margin_loss)
+def multi_margin_loss_gradient(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x_j = \tfrac{w_t}{C}\,p\,z_j^{p-1}\,[z_j > 0]` for j ≠ t.
+
+    For the true class it is minus their sum. At a corner, z_j = 0, it is 0 as in torch.
+
+    >>> multi_margin_loss_gradient(torch.tensor([1.0, 0.0, -3.0]), torch.tensor(1))
+    tensor([ 0.3333, -0.3333,  0.0000])
+    """
+    lacks, scale = _lacks(input, target, margin, weight)
+    others = scale * (p * lacks ** (p - 1)).masked_fill(lacks == 0, 0)
+    return _balanced(others, target)
+
+
+@hvp(multi_margin_loss)
+def multi_margin_loss_hvp(
+    input: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "input",
+    along: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\tfrac{2 w_t}{C}\,(v_j - v_t)\,[z_j > 0]` for p = 2 and j ≠ t; 0 for p = 1.
+
+    For the true class it is minus their sum.
+
+    >>> v = torch.tensor([1.0, 0.0, 0.0])
+    >>> multi_margin_loss_hvp(torch.tensor([1.0, 0.0, -3.0]), torch.tensor(1), v, p=2)
+    tensor([ 0.6667, -0.6667,  0.0000])
+    """
+    of_target = tangent.gather(-1, target.unsqueeze(-1))
+    bends = _bends(input, target, p, margin, weight)
+    return _balanced(bends * (tangent - of_target), target)
+
+
+@hessian_diagonal(multi_margin_loss)
+def multi_margin_loss_hessian_diagonal(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\tfrac{2 w_t}{C}\,[z_j > 0]` for p = 2, their sum for t; 0 for p = 1.
+
+    >>> multi_margin_loss_hessian_diagonal(torch.tensor([1.0, 0.0, -3.0]), torch.tensor(1), p=2)
+    tensor([0.6667, 0.6667, 0.0000])
+    """
+    return _balanced(_bends(input, target, p, margin, weight), target, 1)
+
+
+def _lacks(
+    input: Tensor, target: Tensor, margin: float, weight: Tensor | None
+) -> tuple[Tensor, Tensor | float]:
+    """max(0, z_j), 0 for j = t; and w_t/C."""
+    of_target = input.gather(-1, target.unsqueeze(-1))
+    lacks = (margin - of_target + input).clamp(min=0)
+    scale = 1.0 if weight is None else weight[target].unsqueeze(-1)
+    return lacks.scatter(-1, target.unsqueeze(-1), 0), scale / input.shape[-1]
+
+
+def _bends(input: Tensor, target: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
+    """The second derivative of every summand by its z."""
+    lacks, scale = _lacks(input, target, margin, weight)
+    return scale * torch.where(lacks.isnan(), lacks, (lacks > 0) * (p * (p - 1.0)))
+
+
+def _balanced(others: Tensor, target: Tensor, sign: int = -1) -> Tensor:
+    """Derivatives by the other classes with that by the true one, their sum times ``sign``."""
+    return others.scatter(-1, target.unsqueeze(-1), sign * others.sum(-1, keepdim=True))

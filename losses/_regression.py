@@ -11,29 +11,20 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import (
-    gradient,
-    hessian_diagonal,
-    hvp,
-    loss,
     profile_derivative,
     profile_hvp,
     profile_second_derivative,
     residual_loss,
 )
-from gradref.declare.domains import NON_NEGATIVE, POSITIVE, REAL, WEIGHT
+from gradref.declare.domains import NON_NEGATIVE, POSITIVE, WEIGHT
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 
 __all__ = [
-    "euclidean_norm",
-    "euclidean_norm_gradient",
-    "euclidean_norm_hessian_diagonal",
-    "euclidean_norm_hvp",
     "huber_loss",
     "huber_loss_gradient",
     "huber_loss_hessian_diagonal",
@@ -53,7 +44,6 @@ __all__ = [
 ]
 
 Reduction = Literal["none", "mean", "sum"]
-Argument = Literal["input", "target"]
 
 # --- squared error -------------------------------------------------------------------------------
 
@@ -249,116 +239,3 @@ def smooth_l1_loss_hessian_diagonal(r: Tensor, error: Tensor, beta: float) -> Te
 
 
 smooth_l1_loss_hvp = profile_hvp(smooth_l1_loss)
-
-
-# --- Euclidean norm ------------------------------------------------------------------------------
-
-
-def _euclidean_truth(input: Any, target: Any) -> Any:
-    return np.sqrt(((input - target) * (input - target)).sum(-1))
-
-
-@loss(
-    torch=lambda input, target, dim: torch.linalg.vector_norm(input - target, dim=dim),
-    truth=_euclidean_truth,
-    domains={"input": REAL, "target": REAL},
-    coupled="dim",
-)
-def euclidean_norm(input: Tensor, target: Tensor, dim: int = -1) -> Tensor:
-    r"""Euclidean norm of the residual along ``dim``, without overflow on the way.
-
-    .. math:: r = \lVert x - t \rVert_2
-
-    Domain ℝⁿ, codomain [0, ∞), smooth except at x = t, where it has a corner. ``input`` and
-    ``target`` have one shape (..., n, ...), the result is without ``dim``. float64, float32,
-    float16, bfloat16.
-
-    Raises ValueError for two shapes, IndexError where ``dim`` is out of range.
-    Source: ``torch.linalg.vector_norm``.
-
-    >>> euclidean_norm(torch.tensor([3.0, 4.0]), torch.zeros(2))
-    tensor(5.)
-    """
-    scale, direction = _polar(input - target, dim)
-    return scale.squeeze(dim) * direction.square().sum(dim).sqrt()
-
-
-@gradient(euclidean_norm)
-def euclidean_norm_gradient(
-    input: Tensor,
-    target: Tensor,
-    dim: int = -1,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial r / \partial x = (x - t) / r = -\partial r / \partial t`.
-
-    At the corner x = t, where the subdifferential is the unit ball, it is 0 as in torch.
-
-    >>> euclidean_norm_gradient(torch.tensor([3.0, 4.0]), torch.zeros(2))
-    tensor([0.6000, 0.8000])
-    """
-    unit = _unit(input - target, dim)
-    return unit if wrt == "input" else -unit
-
-
-@hvp(euclidean_norm)
-def euclidean_norm_hvp(
-    input: Tensor,
-    target: Tensor,
-    tangent: Tensor,
-    dim: int = -1,
-    *,
-    wrt: Argument = "input",
-    along: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\pm (v - u\,u^T v) / r`, u = (x − t)/r; NaN at the corner.
-
-    >>> euclidean_norm_hvp(torch.tensor([3.0, 4.0]), torch.zeros(2), torch.tensor([1.0, 0.0]))
-    tensor([ 0.1280, -0.0960])
-    """
-    residual = input - target
-    unit = _unit(residual, dim)
-    across = tangent * _others(unit.square(), unit, dim) - unit * _others(unit * tangent, unit, dim)
-    product = across / euclidean_norm(input, target, dim).unsqueeze(dim)
-    return product if wrt == along else -product
-
-
-@hessian_diagonal(euclidean_norm)
-def euclidean_norm_hessian_diagonal(
-    input: Tensor,
-    target: Tensor,
-    dim: int = -1,
-    *,
-    wrt: Argument = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`(1 - u_i^2) / r`, u = (x − t)/r; NaN at the corner.
-
-    >>> euclidean_norm_hessian_diagonal(torch.tensor([3.0, 4.0]), torch.zeros(2))
-    tensor([0.1280, 0.0720])
-    """
-    unit = _unit(input - target, dim)
-    return _others(unit.square(), unit, dim) / euclidean_norm(input, target, dim).unsqueeze(dim)
-
-
-def _polar(residual: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest magnitude, and the residual in units of it."""
-    scale = residual.abs().amax(dim, keepdim=True)
-    return scale, residual / torch.where((scale == 0) | scale.isinf(), 1.0, scale)
-
-
-def _unit(residual: Tensor, dim: int) -> Tensor:
-    _, direction = _polar(residual, dim)
-    norm = direction.square().sum(dim, keepdim=True).sqrt()
-    return direction / torch.where(norm == 0, 1.0, norm)
-
-
-def _others(terms: Tensor, unit: Tensor, dim: int) -> Tensor:
-    """For every i the sum of the terms j ≠ i; a sum of its own where u_i dominates."""
-    largest = unit.abs().argmax(dim, keepdim=True)
-    first = torch.zeros_like(unit, dtype=torch.bool).scatter(dim, largest, True)
-    total = terms.sum(dim, keepdim=True)
-    return torch.where(first, terms.masked_fill(first, 0).sum(dim, keepdim=True), total - terms)

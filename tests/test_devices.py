@@ -16,7 +16,7 @@ import losses
 from gradref.declare.operation import REAL, Domain, Operation, choices, formula_of
 from gradref.environment import environment
 
-ROWS, CLASSES = 3, 5
+ROWS, CLASSES = 3, 6
 FUNCTIONS = [
     getattr(package, name) for package in (activations, losses) for name in sorted(package.__all__)
 ]
@@ -29,12 +29,18 @@ def array(domains: tuple[Domain, ...], wants_float: bool, dtype: torch.dtype) ->
     return torch.zeros(shape, device="cuda", dtype=torch.int64 if domain.integer else dtype)
 
 
-def result_shape(function: Any, record: Operation, reduction: str) -> tuple[int, ...]:
+def result_shape(
+    function: Any, record: Operation, reduction: str = "none", wrt: str = "", **_: str
+) -> tuple[int, ...]:
     if record.kind == "loss" and function is record.function:
         row = (ROWS, CLASSES) if record.coupled is None else (ROWS,)
         return row if reduction == "none" else ()
-    is_square = "_jacobian" in function.__name__ and "diagonal" not in function.__name__
-    return (ROWS, CLASSES, CLASSES) if is_square else (ROWS, CLASSES)
+    output = (ROWS, CLASSES // record.parts)
+    if function.__name__.endswith(("_jacobian", "_jacobian_from_output")):
+        return (*output, CLASSES)
+    if function is record.function or function.__name__.endswith(("_jvp", "_diagonal")):
+        return output
+    return (CLASSES,) if wrt in record.shared else (ROWS, CLASSES)
 
 
 def calls(function: Any, record: Operation) -> Iterator[dict[str, Any]]:
@@ -55,20 +61,25 @@ def test_results_are_where_the_arguments_are(function: Any, kind: torch.dtype) -
     domains = record.array_domains(record.parameters)
     with FakeTensorMode():
         for chosen in calls(function, record):
-            reduction = chosen.get("reduction", record.parameters.get("reduction", "none"))
             given = {
                 name: array(domains.get(name, (REAL,)), name in chosen.values(), kind)
                 for name, parameter in signature.items()
                 if parameter.default is parameter.empty
             }
+            made = {"reduction": record.parameters.get("reduction", "none"), **chosen}
+            output = result_shape(record.function, record, made["reduction"])
+            vector = torch.ones(output, device="cuda", dtype=kind)
             backward = {}
-            if record.kind == "loss" and "grad_output" in signature:
-                row = result_shape(record.function, record, reduction)
-                backward["grad_output"] = torch.ones(row, device="cuda", dtype=kind)
+            if "grad_output" in given:
+                given["grad_output"] = vector
+            elif "grad_output" in signature:
+                backward["grad_output"] = vector
+            if chosen.get("along") in record.shared:
+                given["tangent"] = torch.ones(CLASSES, device="cuda", dtype=kind)
             result = function(*given.values(), **chosen, **backward)
             assert result.device == torch.device("cuda", 0), chosen
             assert result.dtype == kind, chosen
-            assert tuple(result.shape) == result_shape(function, record, reduction), chosen
+            assert tuple(result.shape) == result_shape(function, record, **made), chosen
 
 
 def test_the_environment_says_which_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ REDUCTIONS = ("none", "mean", "sum")
 def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """Regular points of the domain: away from kinks and from the edge of a probability."""
     generator = torch.Generator().manual_seed(1)
-    shape = (4, 5)
+    shape = (4, 5 * record.parts)
 
     def probabilities() -> Tensor:
         return torch.rand(shape, generator=generator, dtype=F64) * 0.8 + 0.1
@@ -45,6 +45,8 @@ def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...],
         domain = case.get(name) or (domains[0] if domains else None)
         if domain is not None and domain.integer:
             chosen.append(torch.tensor([0, 4, 2, 3]))
+        elif domain is not None and domain.extent == "class":
+            chosen.append(normal()[0].requires_grad_())
         elif domain is not None and domain.values:
             chosen.append(torch.tensor(domain.values, dtype=F64)[(normal() > 0).long()])
         elif domain is not None and domain.low == 0.0 and domain.high == torch.inf:

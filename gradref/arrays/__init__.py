@@ -5,7 +5,7 @@ A formula sees float64 tensors, one cache-sized block at a time, with the couple
 a transposed view, a NumPy array or a Python float happens here.
 """
 
-from gradref.arrays.blocks import BLOCK, Extent, Inputs, Layout, compute, total
+from gradref.arrays.blocks import BLOCK, Extent, Inputs, Layout, compute, summed, total
 from gradref.arrays.boundary import (
     describe,
     enter,
@@ -49,6 +49,7 @@ __all__ = [
     "overlap",
     "reject",
     "round_once",
+    "summed",
     "to_float",
     "total",
     "widen",

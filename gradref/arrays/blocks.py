@@ -16,21 +16,23 @@ from gradref.arrays.rounding import narrowed, widen
 BLOCK = 1 << 16
 """How many elements are evaluated at a time: 512 KiB in float64."""
 
-Extent = Literal["element", "row", "class", "square", "whole"]
-"""What an array has one number for: each element of the input, each row, each class, each pair of
-classes in each row (a Jacobian), or the whole input."""
+Extent = Literal["element", "output", "row", "class", "jacobian", "whole"]
+"""What an array has one number for: each element of the input, each output of each row, each row,
+each class, each pair of an output and an element of a row, or the whole input."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """The shape of an input and the dimension that couples its elements into rows, if there is one.
 
-    A canonical array has the leading shape ``(elements,)`` where nothing is coupled; else that of
-    the rows, ``(before,)`` or ``(before, after)``, followed by the coupled dimension.
+    A row has as many outputs as one of its ``parts``. A canonical array has the leading shape
+    ``(elements,)`` where nothing is coupled; else that of the rows, ``(before,)`` or
+    ``(before, after)``, followed by the coupled dimension.
     """
 
     shape: tuple[int, ...]
     axis: int | None
+    parts: int = 1
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -45,32 +47,39 @@ class Layout:
         """The length of the coupled dimension."""
         return 1 if self.axis is None else self.shape[self.axis]
 
+    def _of_a_row(self, extent: Extent) -> tuple[int, ...]:
+        """Return the shape of what an array of this extent has for each row."""
+        outputs = self.classes // self.parts
+        shapes = {"element": (self.classes,), "output": (outputs,), "row": ()}
+        return shapes.get(extent, (outputs, self.classes))
+
     def shape_of(self, extent: Extent) -> tuple[int, ...]:
         """Return the shape that a user sees for an array of this extent."""
         if extent == "whole":
             return ()
         if extent == "class":
             return (self.classes,)
-        if extent == "element" or self.axis is None:
+        if self.axis is None:
             return self.shape
-        row = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-        return (*row, self.classes, self.classes) if extent == "square" else row
+        before, after = self.shape[: self.axis], self.shape[self.axis + 1 :]
+        one = self._of_a_row(extent)
+        return (*before, *one, *after) if len(one) == 1 else (*before, *after, *one)
 
     def canonical(self, array: Tensor, extent: Extent) -> Tensor:
         """Return an array in its canonical shape: a view wherever the strides allow one."""
         if extent in ("class", "whole"):
             return array
-        if extent == "element" and len(self.lead) == 2:
+        one = () if self.axis is None else self._of_a_row(extent)
+        if len(one) == 1 and len(self.lead) == 2:
             before, after = self.lead
-            return array.reshape(before, self.classes, after).transpose(1, 2)
-        inner = {"row": (), "element": (self.classes,), "square": (self.classes, self.classes)}
-        shape = (*self.lead, *(() if self.axis is None else inner[extent]))
+            return array.reshape(before, *one, after).transpose(1, 2)
+        shape = (*self.lead, *one)
         return array if array.shape == shape else array.reshape(shape)
 
     def restore(self, canonical: Tensor, extent: Extent) -> Tensor:
-        """Return a canonical array in the shape that a user sees."""
-        if extent == "element" and len(self.lead) == 2:
-            canonical = canonical.transpose(1, 2)
+        """Return a canonical array in the shape that a user sees, contiguous."""
+        if extent in ("element", "output") and len(self.lead) == 2:
+            canonical = canonical.transpose(1, 2).clone(memory_format=torch.contiguous_format)
         shape = self.shape_of(extent)
         return canonical if canonical.shape == shape else canonical.reshape(shape)
 
@@ -79,7 +88,7 @@ class Layout:
 
         A single ``()`` stands for the whole, if that is small or torch is compiling.
         """
-        width = self.classes**2 if extent == "square" else self.classes
+        width = max(self.classes, math.prod(self._of_a_row(extent)))
         if torch.compiler.is_compiling() or math.prod(self.lead) * width <= BLOCK:
             yield ()
             return
@@ -137,6 +146,13 @@ def compute(
     for block, narrow in results:
         into[block] = narrow
     return result if out is None or direct else out.copy_(result)
+
+
+def summed(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:
+    """Return the float64 sum over all rows of ``formula``, one number for each class."""
+    rows = tuple(range(len(layout.lead)))
+    by_block = [wide.sum(rows) for _, wide in _evaluate(formula, layout, inputs, "element")]
+    return torch.stack(by_block).sum(0)
 
 
 def total(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:

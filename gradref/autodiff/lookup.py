@@ -159,7 +159,7 @@ def _product(record: Operation, name: str, role: str, *vectors: str) -> AnyFunct
         product: Tensor = result * slope(x, **rest)
         return product
 
-    return rows_call(_sign(formula, record, name, *vectors), record, "element")
+    return rows_call(_sign(formula, record, name, *vectors), record, "argument")
 
 
 @functools.cache

@@ -62,18 +62,21 @@ class Products:
 
     def pull(self, wrt: str, g: Tensor, values: Sequence[Any]) -> Tensor:
         """Return Jᵀg for the argument ``wrt``."""
-        more = {"wrt": wrt} if self.record.kind == "loss" else {}
-        return self.vjp(**self._named(values), grad_output=g, **more)
+        return self.vjp(**self._named(values), grad_output=g, **self._which(wrt=wrt))
 
     def push(self, along: str, t: Tensor, values: Sequence[Any]) -> Tensor:
         """Return Jt for the argument ``along``."""
-        more = {"along": along} if self.record.kind == "loss" else {}
-        return self.jvp(**self._named(values), tangent=t, **more)
+        return self.jvp(**self._named(values), tangent=t, **self._which(along=along))
 
     def curve(self, wrt: str, along: str, g: Tensor, t: Tensor, values: Sequence[Any]) -> Tensor:
         """Return the derivative of Jᵀg for ``wrt``, as the argument ``along`` moves along t."""
-        more = {"wrt": wrt, "along": along} if self.record.kind == "loss" else {}
+        more = self._which(wrt=wrt, along=along)
         return self.hvp(**self._named(values), grad_output=g, tangent=t, **more)
+
+    def _which(self, **names: str) -> dict[str, str]:
+        """Return which arguments a product is of; of a function of one there is no choice."""
+        has_choice = self.record.kind == "loss" or len(self.record.differentiable) > 1
+        return names if has_choice else {}
 
     def _named(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.record.signature.parameters, values, strict=True))

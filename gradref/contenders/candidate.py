@@ -12,7 +12,7 @@ from gradref.contenders.call import Call, Returned
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Operation
-from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample
+from gradref.judge.questions import Answer, Contender, Quantity, Question
 from gradref.judge.trial import wanted_shape
 
 ELEMENTWISE_ROLES: dict[str, tuple[Role, ...]] = {
@@ -78,11 +78,11 @@ class Candidate(Contender):
         """
         q, s = question.quantity, question.sample
         samples = [s] if q.reduction == "none" else s.chunks()
-        made = [self._call(q, one, _role(way)) for one in samples]
+        made = [self._call(replace(question, sample=one), _role(way)) for one in samples]
         return None if None in made else [call for call in made if call is not None]
 
-    def _call(self, q: Quantity, s: Sample, role: Role) -> Call | None:
-        record = self.kernel.record
+    def _call(self, question: Question, role: Role) -> Call | None:
+        record, q, s = self.kernel.record, question.quantity, question.sample
         given: dict[str, Any] = dict(s.parameters)
         if record.reductions:
             given["reduction"] = q.reduction
@@ -96,7 +96,7 @@ class Candidate(Contender):
             role,
             tuple(s.arrays[name] for name in arguments),
             keywords,
-            _vector(record, q, s),
+            _vector(question),
             wrt=(arguments.index(q.wrt) if q.wrt else 0,),
             order=_order(record, q),
         )
@@ -144,12 +144,12 @@ def _role(way: str) -> Role:
     return way  # type: ignore[return-value]  # the ways of a kernel are its roles
 
 
-def _vector(record: Operation, q: Quantity, s: Sample) -> Tensor:
+def _vector(question: Question) -> Tensor:
     """Return what goes in beside the arrays: ones where a derivative is asked for by itself."""
-    if record.kind == "elementwise" and q.role not in ("vjp", "jvp"):
-        return torch.ones_like(s.arrays["x"])
-    vector = s.tangent if q.role == "jvp" else s.grad_output
-    return vector if q.reduction == "none" else vector[0]
+    role = question.quantity.role
+    if question.record.kind == "elementwise" and role not in ("vjp", "jvp"):
+        return torch.ones_like(question.sample.grad_output)
+    return question.tangent if role == "jvp" else question.grad_output
 
 
 def _order(record: Operation, q: Quantity) -> int:

@@ -123,7 +123,7 @@ def _of_rows(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str, 
         default = record.parameters[name]
         words = f"{name} is ignored: these are the results for {name}={default!r}"
         yield words, partial(_with_default, record, name)
-    if q.reduction != "none":
+    if record.reductions and q.reduction != "none":
         for other in record.reductions:
             if other != q.reduction:
                 words = f"the reduction is {other!r}, not {q.reduction!r}"
@@ -160,7 +160,8 @@ def _with_default(record: Operation, name: str, q: Quantity, s: Sample) -> Float
     except ValueError:  # what the default does to these arrays is outside of its domain
         from gradref.contenders.witness import DERIVED
 
-        return to_floats(DERIVED[q.role](record, q, other))
+        case = Case(record.name, {}, "float64", str(s.grad_output.device), record.package)
+        return to_floats(DERIVED[q.role](Question(record, case, q, other)))
 
 
 def _with_reduction(record: Operation, reduction: str, q: Quantity, s: Sample) -> Floats:

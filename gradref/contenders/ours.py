@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from gradref.autodiff import lookup
 from gradref.declare.operation import Operation
-from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample
+from gradref.judge.questions import Answer, Contender, Quantity, Question
 from gradref.judge.verdict import OURS
 
 
@@ -41,8 +42,9 @@ class Ours(Contender):
         if record.kind == "elementwise":
             return Answer(_elementwise(record, question))
         if q.reduction == "none":
-            return Answer(_of_rows(record, q, sample))
-        results = [_of_rows(record, q, chunk) for chunk in sample.chunks()]
+            return Answer(_of_rows(record, question))
+        chunks = [replace(question, sample=chunk) for chunk in sample.chunks()]
+        results = [_of_rows(record, chunk) for chunk in chunks]
         return Answer(torch.stack(results) if q.role == "value" else torch.cat(results))
 
 
@@ -63,19 +65,16 @@ def _elementwise(record: Operation, question: Question) -> Tensor:
     return result
 
 
-def _of_rows(record: Operation, q: Quantity, s: Sample) -> Tensor:
+def _of_rows(record: Operation, question: Question) -> Tensor:
     """Return a quantity of rows, or of one chunk under its reduction."""
+    q, s = question.quantity, question.sample
     function = record.function if q.role == "value" else record.derivatives[q.role]
     more: dict[str, Any] = dict(s.parameters)
-    if record.kind == "loss" and q.role != "value":
-        more["grad_output"] = s.grad_output if q.reduction == "none" else s.grad_output[0]
-        more["wrt"] = q.wrt
-    elif q.has_grad_output:
-        more["grad_output"] = s.grad_output
+    if q.has_grad_output:
+        more["grad_output"] = question.grad_output
     if q.has_tangent:
-        more["tangent"] = s.tangent
-    if q.along and record.kind == "loss":
-        more["along"] = q.along
+        more["tangent"] = question.tangent
+    more |= {role: name for role, name in (("wrt", q.wrt), ("along", q.along)) if name}
     if record.reductions:
         more["reduction"] = q.reduction
     result: Tensor = function(**s.arrays, **more)

@@ -43,11 +43,13 @@ class Torch(Contender):
 
 def answered(question: Question) -> Answer:
     """Return what autograd gives for a question, or that torch has not implemented it."""
-    record, q, sample = question.record, question.quantity, question.sample
+    q, sample = question.quantity, question.sample
+    derived = DERIVED[q.role]
     try:
         if q.reduction == "none":
-            return Answer(DERIVED[q.role](record, q, sample).detach())
-        results = [DERIVED[q.role](record, q, chunk).detach() for chunk in sample.chunks()]
+            return Answer(derived(question).detach())
+        chunks = [replace(question, sample=chunk) for chunk in sample.chunks()]
+        results = [derived(chunk).detach() for chunk in chunks]
     except RuntimeError as error:
         if not isinstance(error, NotImplementedError) and "not implemented" not in str(error):
             raise
@@ -55,71 +57,75 @@ def answered(question: Question) -> Answer:
     return Answer(torch.stack(results) if q.role == "value" else torch.cat(results))
 
 
-def _call(record: Operation, q: Quantity, s: Sample) -> Tensor:
+def _call(question: Question) -> Tensor:
+    record, s = question.record, question.sample
     assert record.torch is not None  # there is a way to ask only then
     more = dict(s.parameters)
     if record.kind != "loss":
-        return record.torch(s.arrays["x"], **more)
+        return record.torch(*(s.arrays[name] for name in record.arguments), **more)
     if record.reductions:
-        more["reduction"] = q.reduction
+        more["reduction"] = question.quantity.reduction
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kl_div's "mean" warns that it is not batchmean
         return record.torch(**s.arrays, **more)
 
 
-def _leaves(record: Operation, s: Sample) -> Sample:
-    return s.leaves(*record.differentiable)
+def _with_leaves(question: Question) -> Question:
+    names = question.record.differentiable
+    return replace(question, sample=question.sample.leaves(*names))
 
 
-def _vector(q: Quantity, s: Sample) -> Tensor:
-    """Return what is pulled back; all elements of a chunk have that of its first row."""
-    return s.grad_output if q.reduction == "none" else s.grad_output[0]
+def _argument(question: Question, name: str) -> Tensor:
+    """Return an argument that is derived by; where there is but one, it goes without a name."""
+    return question.sample.arrays[name or question.record.arguments[0]]
 
 
-def _derivative(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    leaves = _leaves(record, s)
-    x, y = leaves.arrays["x"], _call(record, q, leaves)
-    for _ in range(q.order):
+def _derivative(question: Question) -> Tensor:
+    asked = _with_leaves(question)
+    x, y = _argument(asked, ""), _call(asked)
+    for _ in range(asked.quantity.order):
         y = _grad(y, x, torch.ones_like(y)) if y.requires_grad else torch.zeros_like(x)
     return y
 
 
-def _gradient(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    leaves = _leaves(record, s)
-    return _grad(_call(record, q, leaves), leaves.arrays[q.wrt or "x"], _vector(q, s))
+def _gradient(question: Question) -> Tensor:
+    asked = _with_leaves(question)
+    return _grad(_call(asked), _argument(asked, asked.quantity.wrt), asked.grad_output)
 
 
-def _jacobian(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    leaves = _leaves(record, s)
-    y, x = _call(record, q, leaves), leaves.arrays["x"]
-    units = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    return torch.stack([_grad(y, x, unit.expand_as(x)) for unit in units], dim=1)
+def _jacobian(question: Question) -> Tensor:
+    asked = _with_leaves(question)
+    y, x = _call(asked), _argument(asked, "")
+    units = torch.eye(y.shape[1], dtype=x.dtype, device=x.device)
+    return torch.stack([_grad(y, x, unit.expand_as(y)) for unit in units], dim=1)
 
 
-def _jacobian_diagonal(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    return torch.diagonal(_jacobian(record, q, s), dim1=1, dim2=2)
+def _jacobian_diagonal(question: Question) -> Tensor:
+    return torch.diagonal(_jacobian(question), dim1=1, dim2=2)
 
 
-def _jvp(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    def f(x: Tensor) -> Tensor:
-        return _call(record, q, replace(s, arrays={"x": x}))
+def _jvp(question: Question) -> Tensor:
+    s, name = question.sample, question.quantity.along or question.record.arguments[0]
 
-    result: Tensor = torch.func.jvp(f, (s.arrays["x"],), (s.tangent,))[1]
+    def f(moving: Tensor) -> Tensor:
+        return _call(replace(question, sample=replace(s, arrays={**s.arrays, name: moving})))
+
+    result: Tensor = torch.func.jvp(f, (s.arrays[name],), (question.tangent,))[1]
     return result
 
 
-def _hvp(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    leaves = _leaves(record, s)
-    along, wrt = (leaves.arrays[name or "x"] for name in (q.along, q.wrt))
-    first = _grad(_call(record, q, leaves), along, _vector(q, s))
-    return _grad(first, wrt, s.tangent)
+def _hvp(question: Question) -> Tensor:
+    asked = _with_leaves(question)
+    along, wrt = (_argument(asked, name) for name in (asked.quantity.along, asked.quantity.wrt))
+    first = _grad(_call(asked), along, asked.grad_output)
+    return _grad(first, wrt, asked.tangent)
 
 
-def _hessian_diagonal(record: Operation, q: Quantity, s: Sample) -> Tensor:
-    leaves = _leaves(record, s)
-    x = leaves.arrays[q.wrt]
-    first = _grad(_call(record, q, leaves), x, _vector(q, s))
-    if record.coupled is None:
+def _hessian_diagonal(question: Question) -> Tensor:
+    asked = _with_leaves(question)
+    x = _argument(asked, asked.quantity.wrt)
+    first = _grad(_call(asked), x, asked.grad_output)
+    if asked.record.coupled is None:
         return _grad(first, x, torch.ones_like(x))
     units = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     columns = [_grad(first, x, unit.expand_as(x))[:, j] for j, unit in enumerate(units)]
@@ -139,7 +145,7 @@ def torch_jets(record: Operation, x: Tensor, parameters: dict[str, Any]) -> list
     return found
 
 
-DERIVED: dict[str, Callable[[Operation, Quantity, Sample], Tensor]] = {
+DERIVED: dict[str, Callable[[Question], Tensor]] = {
     "value": _call,
     "derivative": _derivative,
     "second_derivative": _derivative,

@@ -22,10 +22,13 @@ from gradref.declare.profiles import (
     Gradient,
     HessianProduct,
     margin_loss,
+    partial_derivatives,
+    partial_hvp,
     profile_derivative,
     profile_hvp,
     profile_second_derivative,
     residual_loss,
+    second_partial_derivatives,
 )
 
 __all__ = [
@@ -45,11 +48,14 @@ __all__ = [
     "jvp",
     "loss",
     "margin_loss",
+    "partial_derivatives",
+    "partial_hvp",
     "profile_derivative",
     "profile_hvp",
     "profile_second_derivative",
     "residual_loss",
     "rowwise",
     "second_derivative",
+    "second_partial_derivatives",
     "vjp",
 ]

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # there is no publi
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
-from gradref.declare.domains import REAL, Domain, Interval
+from gradref.declare.domains import REAL, SHARED, Domain, Interval
 from gradref.declare.operation import Operation, choices
 
 
@@ -53,13 +53,17 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
     return _marked(call, formula, record)
 
 
+ResultExtent = Extent | Literal["argument"]
+"""The extent of a result; "argument" is that of the argument that a derivative is by."""
+
+
 def rows_call(
-    formula: Callable[..., Tensor], record: Operation, extent: Extent
+    formula: Callable[..., Tensor], record: Operation, extent: ResultExtent
 ) -> Callable[..., Any]:
     """Return the public form of a row-wise formula, of an unreduced loss, or of a derivative."""
     signature, literals = inspect.signature(formula), choices(formula)
     required = {n for n, p in signature.parameters.items() if p.default is p.empty}
-    is_derivative_of_loss = record.kind == "loss" and extent != "row"
+    is_derivative_of_loss = record.kind == "loss" and extent == "argument"
 
     @functools.wraps(formula)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -67,7 +71,11 @@ def rows_call(
         check_parameters(record, literals, given)
         entered = _Entered.enter(record, given, required)
         reduced = extent == "row" and entered.reduction != "none"
-        shape = () if reduced else entered.layout.shape_of(extent)
+        is_shared = extent == "argument" and given.get("wrt") in record.shared
+        own: Extent = "element" if extent == "argument" else extent
+        shape = () if reduced else entered.layout.shape_of(own)
+        if is_shared:
+            shape = entered.shapes[given["wrt"]]
         dtype = entered.dtype()
         tensors = {name: array for name, (array, _) in entered.inputs.items()}
         destination = arrays.enter_out(out, entered.like, shape, dtype, tensors)
@@ -76,9 +84,12 @@ def rows_call(
             result = entered.pull_back(unreduced, dtype, destination)
         elif reduced:
             result = entered.reduce(unreduced, dtype, destination)
+        elif is_shared:
+            by_class = arrays.summed(unreduced, entered.layout, entered.inputs)
+            result = rounded_into(by_class.sum_to_size(shape), dtype, destination)
         else:
             result = arrays.compute(
-                unreduced, entered.layout, entered.inputs, extent, dtype, destination
+                unreduced, entered.layout, entered.inputs, own, dtype, destination
             )
         return entered.restore(result) if out is None else out
 
@@ -139,6 +150,7 @@ class _Entered:
 
     record: Operation
     layout: Layout
+    shapes: dict[str, tuple[int, ...]]
     inputs: dict[str, tuple[Tensor, Extent]]
     parameters: dict[str, Any]
     restore: Callable[[Tensor], Any]
@@ -179,7 +191,8 @@ class _Entered:
                 reject(role, repr(chosen), "an argument that is not a class index")
         if parameters.get("reduction") == "batchmean" and not layout.shape:
             reject(first, "shape ()", "at least one dimension for 'batchmean'")
-        return cls(record, layout, inputs, parameters, restores[0], like)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return cls(record, layout, shapes, inputs, parameters, restores[0], like)
 
     @property
     def reduction(self) -> str:
@@ -197,8 +210,7 @@ class _Entered:
     ) -> Tensor:
         """Return the sum or the mean of the unreduced loss, rounded once."""
         wide = arrays.total(unreduced, self.layout, self.inputs) / self._denominator()
-        result = arrays.narrowed(wide, dtype)
-        return result if out is None else out.copy_(result)
+        return rounded_into(wide, dtype, out)
 
     def pull_back(
         self, unreduced: Callable[..., Tensor], dtype: torch.dtype, out: Tensor | None
@@ -240,18 +252,25 @@ class _Entered:
         return first.new_full((), count, dtype=arrays.evaluated_in(first.dtype))
 
 
+def rounded_into(wide: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    """Return a result rounded once, in ``out`` where that is given."""
+    result = arrays.narrowed(wide, dtype)
+    return result if out is None else out.copy_(result)
+
+
 def _array_domains(
     record: Operation, given: Mapping[str, Any], required: set[str]
 ) -> dict[str, tuple[Domain, ...]]:
     """Return the domains of the arrays among the arguments, in the order of the signature."""
-    backward: Extent = "element"
+    backward: Extent = "output"
     if record.kind == "loss":
         backward = "row" if given.get("reduction", "none") == "none" else "whole"
+    is_shared = given.get("along") in record.shared
     known = {
         "x": (REAL,),
         "y": (REAL,),
         **record.array_domains(given),
-        "tangent": (REAL,),
+        "tangent": (SHARED if is_shared else REAL,),
         "grad_output": (Domain("a real number", extent=backward),),
     }
     return {
@@ -273,20 +292,26 @@ def _layout(record: Operation, first: str, tensor: Tensor, given: Mapping[str, A
         return Layout(shape, None)
     if not shape:
         reject(first, "shape ()", "at least one dimension")
+    axis = _axis(record, shape, given)
+    if shape[axis] == 0:
+        reject(first, f"shape {shape}", f"an element along dimension {axis}")
+    if shape[axis] % record.parts:
+        reject(first, f"shape {shape}", f"a multiple of {record.parts} along dimension {axis}")
+    return Layout(shape, axis, record.parts)
+
+
+def _axis(record: Operation, shape: tuple[int, ...], given: Mapping[str, Any]) -> int:
+    """Return the coupled dimension."""
     if record.coupled == "class":
-        return _with_rows(first, Layout(shape, min(1, len(shape) - 1)))
+        return min(1, len(shape) - 1)
+    if record.coupled == "last":
+        return len(shape) - 1
     dim = given["dim"]
     if isinstance(dim, bool) or not isinstance(dim, int):
         reject("dim", describe(dim), "an int", TypeError)
     if not -len(shape) <= dim < len(shape):
         reject("dim", dim, f"{-len(shape)} to {len(shape) - 1} for shape {shape}", IndexError)
-    return _with_rows(first, Layout(shape, dim % len(shape)))
-
-
-def _with_rows(first: str, layout: Layout) -> Layout:
-    if layout.classes == 0:
-        reject(first, f"shape {layout.shape}", f"an element along dimension {layout.axis}")
-    return layout
+    return dim % len(shape)
 
 
 def _checked(
@@ -307,7 +332,7 @@ def _checked(
     elif integer:
         tensor = tensor.to(common) if common else arrays.to_float(tensor, like=given[name])
     shape = layout.shape_of(domain.extent)
-    if domain.broadcasts and domain.extent == "element":
+    if domain.broadcasts:
         if not _broadcasts(tuple(tensor.shape), shape):
             reject(name, f"shape {tuple(tensor.shape)}", f"a shape that broadcasts to {shape}")
         tensor = tensor.expand(shape)

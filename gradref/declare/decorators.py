@@ -9,16 +9,15 @@ dtype and with ``out=``; its ``operation`` attribute is the record that the tool
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
 from torch import Tensor
 
-from gradref.arrays import Extent
-from gradref.declare.calls import elementwise_call, rows_call
+from gradref.declare.calls import ResultExtent, elementwise_call, rows_call
 from gradref.declare.domains import REAL, Domains
 from gradref.declare.facts import Facts
-from gradref.declare.operation import Operation, Precision
+from gradref.declare.operation import Coupled, Operation, Precision
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -131,10 +130,18 @@ def rowwise(
     *,
     torch: Callable[..., Tensor],
     truth: Callable[..., Any],
+    domains: Domains | None = None,
+    coupled: Coupled = "dim",
+    parts: int = 1,
     precision: Precision = "relative",
+    cases: Sequence[Mapping[str, Any]] = ({},),
     differs: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Tensor]], Rows[P]]:
-    """Declare a function of the vectors along ``dim``, which its formula sees as the last."""
+    """Declare a function of the vectors along a dimension, which its formula sees as the last.
+
+    A row may have several ``parts``; it has as many outputs as one of them. An argument whose
+    domain has the extent "class" is shared by all rows, and so a derivative by it is their sum.
+    """
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:
         record = Operation(
@@ -142,12 +149,14 @@ def rowwise(
             kind="rowwise",
             truth=truth,
             torch=torch,
-            domains={"x": REAL},
+            domains={"x": REAL, **(domains or {})},
+            cases=cases,
             differs=differs or {},
-            coupled="dim",
+            coupled=coupled,
+            parts=parts,
             precision=precision,
         )
-        record.function = rows_call(formula, record, "element")
+        record.function = rows_call(formula, record, "output")
         return cast(Rows[P], record.function)
 
     return declare
@@ -158,7 +167,7 @@ def loss(
     torch: Callable[..., Tensor] | None,
     truth: Callable[..., Any],
     domains: Domains,
-    coupled: Literal["dim", "class"] | None = None,
+    coupled: Coupled | None = None,
     precision: Precision = "relative",
     mass: Callable[..., Tensor] | None = None,
     truth_mass: Callable[..., Any] | None = None,
@@ -195,7 +204,7 @@ def loss(
 
 
 def _attach(
-    of: Rows[...], role: str, extent: Extent = "element"
+    of: Rows[...], role: str, extent: ResultExtent = "argument"
 ) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     def attach(formula: Callable[Q, Tensor]) -> Rows[Q]:
         call = rows_call(formula, of.operation, extent)
@@ -207,17 +216,17 @@ def _attach(
 
 def jacobian(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     """Attach the matrix ∂f_i/∂x_j of every row, as the last two dimensions of the result."""
-    return _attach(of, "jacobian", "square")
+    return _attach(of, "jacobian", "jacobian")
 
 
 def jacobian_diagonal(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     """Attach ∂f_i/∂x_i of every row."""
-    return _attach(of, "jacobian_diagonal")
+    return _attach(of, "jacobian_diagonal", "output")
 
 
 def jacobian_from_output(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     """Attach the Jacobian as a function of y = f(x)."""
-    return _attach(of, "jacobian_from_output", "square")
+    return _attach(of, "jacobian_from_output", "jacobian")
 
 
 def vjp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
@@ -227,7 +236,7 @@ def vjp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
 
 def jvp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     """Attach Jt, what forward mode computes."""
-    return _attach(of, "jvp")
+    return _attach(of, "jvp", "output")
 
 
 def hvp(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:

@@ -52,6 +52,8 @@ POSITIVE = Interval("a finite number > 0", low=0.0, open_low=True)
 FROM_0_TO_1 = Interval("a number in [0, 1]", low=0.0, high=1.0)
 OR_INFINITE = Interval("a number", low=-math.inf, high=math.inf)
 INT64 = Interval("an int of 64 bits", low=-(2**63), high=2**63 - 1, integer=True)
+ONE_OR_TWO = Interval("1 or 2", low=1, high=2, integer=True)
+NORM_DEGREE = Interval("a finite number >= 1", low=1.0)
 LOGARITHM_BASE = Interval("a base > 1", low=1.0, open_low=True)
 
 
@@ -101,7 +103,7 @@ class Domain:
         return below | (array > self.high)
 
 
-def class_indices(ignored: str) -> Domain:
+def class_indices(ignored: str = "") -> Domain:
     """Return the domain of class indices, and of the index in the parameter ``ignored``."""
     return Domain(
         "class indices", low=0.0, extent="row", integer=True, ignored=ignored, draw="index"
@@ -109,6 +111,7 @@ def class_indices(ignored: str) -> Domain:
 
 
 REAL = Domain("real numbers")
+NON_NEGATIVE_REAL = Domain("numbers >= 0", low=0.0, draw="positive")
 POSITIVE_REAL = Domain("numbers > 0", low=0.0, open_low=True, draw="positive")
 UNIT_INTERVAL = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="unit")
 DISTRIBUTION = Domain("probabilities in [0, 1]", 0.0, 1.0, draw="distribution")
@@ -116,6 +119,7 @@ LOG_PROBABILITY = Domain("log-probabilities", draw="log_probability")
 COUNT = Domain("counts >= 0", low=0.0, draw="count")
 SIGN = Domain("labels, each -1 or 1", values=(-1.0, 1.0), draw="label")
 WEIGHT = Domain("weights >= 0", low=0.0, broadcasts=True, draw="weight")
+SHARED = Domain("real numbers, one for each class or one", extent="class", broadcasts=True)
 CLASS_WEIGHT = Domain("a weight >= 0 for each class", low=0.0, extent="class", draw="weight")
 
 Resolved = Interval | Domain | tuple[Domain, Domain]

@@ -41,6 +41,10 @@ __all__ = [  # the vocabulary that the toolkit asks for by way of a record stand
 ]
 
 Kind = Literal["elementwise", "rowwise", "loss"]
+Coupled = Literal["dim", "class", "last"]
+"""The dimension whose elements depend on each other: that of the argument ``dim``, that of the
+classes or channels (the second, of a vector the first), or the last."""
+
 Precision = Literal["relative", "absolute"]
 """What a usual algorithm keeps where the problem is well conditioned: every result to a few ulp,
 or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1."""
@@ -62,7 +66,8 @@ class Operation:
     domains: Domains = field(default_factory=dict)
     cases: Sequence[Mapping[str, Any]] = ({},)
     differs: Mapping[str, str] = field(default_factory=dict)
-    coupled: Literal["dim", "class"] | None = None
+    coupled: Coupled | None = None
+    parts: int = 1
     precision: Precision = "relative"
     mass: Callable[..., Tensor] | None = None
     truth_mass: Callable[..., Any] | None = None
@@ -79,6 +84,8 @@ class Operation:
     """Names and defaults of everything that is not a differentiable array."""
     arguments: tuple[str, ...] = field(init=False, repr=False)
     """The names of the arrays the operation is a function of."""
+    shared: tuple[str, ...] = field(init=False, repr=False)
+    """Those with one number for each class, which all rows share."""
     mass_arguments: tuple[inspect.Parameter, ...] = field(init=False, repr=False)
     """What the mass of a mean is a function of."""
 
@@ -91,6 +98,9 @@ class Operation:
         named = self.signature.parameters
         self.parameters = {n: p.default for n, p in named.items() if p.default is not p.empty}
         self.arguments = tuple(n for n in named if n not in self.parameters)
+        arrays = self.array_domains(self.parameters)
+        of_class = {name for name, domains in arrays.items() if domains[0].extent == "class"}
+        self.shared = tuple(name for name in self.arguments if name in of_class)
         mass = inspect.signature(self.mass).parameters if self.mass is not None else {}
         self.mass_arguments = tuple(mass.values())
 
@@ -110,9 +120,9 @@ class Operation:
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:
-        """The arguments that have a gradient: the values of ``wrt``."""
+        """The arguments that have a derivative: the values of ``wrt``."""
         if self.kind != "loss":
-            return ("x",)
+            return self.arguments
         return choices(formula_of(self.derivatives["gradient"]))["wrt"]
 
     @cached_property

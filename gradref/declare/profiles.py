@@ -1,4 +1,4 @@
-"""Losses of one residual or one margin as profiles, and of pairs by their partial derivatives.
+"""Losses of one residual or one margin as profiles, and others by their partial derivatives.
 
 A loss of the residual r = x − t, or of the margin m = yx, is a function φ of one number: its
 profile. What is written by hand are φ, as the unreduced loss ℓ(x, t) = φ(x − t), and below it φ′
@@ -6,8 +6,8 @@ and φ″. From them come the loss with weights and reductions, its gradient in 
 Hessian product and its Hessian diagonal; and φ is an elementwise operation, ``operation.profile``,
 that everything in the toolkit works on which works on activations.
 
-A loss of a pair that is no function of one number is declared by ``@loss``; its first and second
-partial derivatives are lifted in the same way, from functions of both arguments.
+A loss of several numbers that is no function of one is declared by ``@loss``; its first and second
+partial derivatives are lifted in the same way, from functions of all its arguments.
 """
 
 from __future__ import annotations
@@ -148,55 +148,45 @@ def margin_loss(
 
 
 def profile_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], Gradient[P]]:
-    """Attach the gradient of a loss, by φ′ or by its first partial derivatives.
+    """Attach the gradient of a loss of one number, by φ′.
 
-    The function below the decorator is φ′ of the residual or the margin, or ∂ℓ of both arguments by
-    ``wrt``. It takes of the loss's parameters those that it names, and ``error`` if it names that:
-    what rounding the residual has lost, for where φ′ jumps.
+    The function below the decorator is φ′ of the residual or the margin. It takes of the loss's
+    parameters those that it names, and ``error`` if it names that: what rounding the residual has
+    lost, for where φ′ jumps.
     """
-
-    def attach(written: Callable[..., Tensor]) -> Gradient[P]:
-        record, derivative = of.operation, _Lifted(of.operation, written)
-
-        def gradient(given: Mapping[str, Any]) -> Tensor:
-            return derivative(given, given["wrt"])
-
-        _add_to_profile(record, "derivative", written)
-        return cast(Gradient[P], _attach(record, "gradient", gradient, written))
-
-    return attach
+    return cast(Callable[..., Gradient[P]], functools.partial(_attach_first, of.operation))
 
 
 def profile_second_derivative(of: Rows[P]) -> Callable[[Callable[..., Tensor]], Gradient[P]]:
-    """Attach the Hessian diagonal of a loss, by φ″ or by its second partial derivatives.
-
-    As :func:`profile_derivative`; the partial derivatives are those by ``wrt`` and ``along``.
-    """
-
-    def attach(written: Callable[..., Tensor]) -> Gradient[P]:
-        record, derivative = of.operation, _Lifted(of.operation, written)
-
-        def diagonal(given: Mapping[str, Any]) -> Tensor:
-            wrt = given["wrt"]
-            return derivative({**given, "along": wrt}, wrt, wrt)
-
-        _add_to_profile(record, "second_derivative", written)
-        return cast(Gradient[P], _attach(record, "hessian_diagonal", diagonal, written))
-
-    return attach
+    """Attach the Hessian diagonal of a loss of one number, by φ″; as :func:`profile_derivative`."""
+    return cast(Callable[..., Gradient[P]], functools.partial(_attach_second, of.operation))
 
 
 def profile_hvp(of: Rows[...]) -> HessianProduct:
     """Return the Hessian product of a loss, by the second derivative that was attached before."""
-    record = of.operation
-    derivative = _Lifted(record, inspect.unwrap(record.derivatives["hessian_diagonal"]))
+    return cast(HessianProduct, _product(of.operation))
 
-    def product(given: Mapping[str, Any]) -> Tensor:
-        """The second derivative by ``wrt`` and ``along``, times the tangent."""
-        tangent: Tensor = given["tangent"]
-        return derivative(given, given["wrt"], given["along"]) * tangent
 
-    return cast(HessianProduct, _attach(record, "hvp", product, product))
+def partial_derivatives(of: Rows[...]) -> Callable[[Callable[..., Tensor]], Rows[...]]:
+    """Attach the gradient of a loss of several numbers, by its partial derivatives.
+
+    The function below the decorator is ∂ℓ by the argument ``wrt``. It takes the arrays and of the
+    loss's parameters those that it names.
+    """
+    return cast(Callable[..., Rows[...]], functools.partial(_attach_first, of.operation))
+
+
+def second_partial_derivatives(of: Rows[...]) -> Callable[[Callable[..., Tensor]], Rows[...]]:
+    """Attach the Hessian diagonal of a loss of several numbers, by its second partial derivatives.
+
+    As :func:`partial_derivatives`, by ``wrt`` and ``along``.
+    """
+    return cast(Callable[..., Rows[...]], functools.partial(_attach_second, of.operation))
+
+
+def partial_hvp(of: Rows[...]) -> Rows[...]:
+    """Return the Hessian product of a loss, by the second partial derivatives attached before."""
+    return cast(Rows[...], _product(of.operation))
 
 
 # --- what is made of it --------------------------------------------------------------------------
@@ -258,6 +248,38 @@ class _Lifted:
         return derivative
 
 
+def _attach_first(record: Operation, written: Callable[..., Tensor]) -> Callable[..., Any]:
+    derivative = _Lifted(record, written)
+
+    def gradient(given: Mapping[str, Any]) -> Tensor:
+        return derivative(given, given["wrt"])
+
+    _add_to_profile(record, "derivative", written)
+    return _attach(record, "gradient", gradient, written)
+
+
+def _attach_second(record: Operation, written: Callable[..., Tensor]) -> Callable[..., Any]:
+    derivative = _Lifted(record, written)
+
+    def diagonal(given: Mapping[str, Any]) -> Tensor:
+        wrt = given["wrt"]
+        return derivative({**given, "along": wrt}, wrt, wrt)
+
+    _add_to_profile(record, "second_derivative", written)
+    return _attach(record, "hessian_diagonal", diagonal, written)
+
+
+def _product(record: Operation) -> Callable[..., Any]:
+    derivative = _Lifted(record, inspect.unwrap(record.derivatives["hessian_diagonal"]))
+
+    def product(given: Mapping[str, Any]) -> Tensor:
+        """The second derivative by ``wrt`` and ``along``, times the tangent."""
+        tangent: Tensor = given["tangent"]
+        return derivative(given, given["wrt"], given["along"]) * tangent
+
+    return _attach(record, "hvp", product, product)
+
+
 def _weights(record: Operation) -> tuple[str, ...]:
     """Return the arrays among the optional arguments of a loss of one number."""
     if record.chain is None:
@@ -309,7 +331,7 @@ def _attach(
     signature = _with_keywords(record, ("tangent",) if is_product else (), keywords)
     weighted_role = _weighted(evaluate, _weights(record))
     formula = _formula(weighted_role, record, name, documentation, signature)
-    call = rows_call(formula, record, "element")
+    call = rows_call(formula, record, "argument")
     call.__dict__["__wrapped__"] = written
     record.derivatives[role] = call
     return call
@@ -324,7 +346,8 @@ def _documentation(record: Operation, role: str, written: str | None) -> str:
     elif not text:
         text = r":math:`\partial^2 \ell\,v`, by ``wrt`` and ``along``; the Hessian is diagonal."
     if not example:
-        product = "{name}_hvp(2.0, 1.0, 3.0) == 3.0 * {name}_hessian_diagonal(2.0, 1.0)"
+        arrays = ", ".join(["2.0", *("1.0" for _ in record.arguments[1:])])
+        product = f"{{name}}_hvp({arrays}, 3.0) == 3.0 * {{name}}_hessian_diagonal({arrays})"
         known = record.chain.examples if record.chain is not None else {}
         example = known.get(role, product).replace("{name}", record.name)
         example = example.replace("{second}", record.arguments[1]) + "\nTrue"

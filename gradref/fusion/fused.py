@@ -162,7 +162,9 @@ class Fused:
     def _has_the_shape_of_the_input(self, result: str, given: Mapping[str, Any]) -> bool:
         if self.record.kind == "loss" and result == "value":
             return self.record.coupled is None and given["reduction"] == "none"
-        return result != "jacobian"
+        if result in ("value", "jvp", "jacobian_diagonal"):
+            return self.record.parts == 1
+        return result != "jacobian" and given.get("wrt") not in self.record.shared
 
     def _compute(
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers

@@ -37,13 +37,14 @@ class Sample:
     tangent: Tensor
     parameters: dict[str, Any]
     columns: int = 1
+    by_class: tuple[str, ...] = ()
+    """The arrays with one number for each class: they belong to all rows."""
 
     def take(self, rows: Any) -> Sample:
-        """Return some of the rows; a weight per class belongs to all of them."""
-        count = len(self.grad_output)
+        """Return some of the rows."""
         return replace(
             self,
-            arrays={n: a[rows] if len(a) == count else a for n, a in self.arrays.items()},
+            arrays={n: a if n in self.by_class else a[rows] for n, a in self.arrays.items()},
             grad_output=self.grad_output[rows],
             tangent=self.tangent[rows],
         )
@@ -95,7 +96,7 @@ def draw_sample(
     domains = {name: d[0] for name, d in record.array_domains(parameters).items()}
     domains = {name: d for name, d in domains.items() if name in record.arguments} | optional
     row = (rows,) if record.kind == "loss" else (rows, length)
-    element = (rows,) if record.coupled is None else (rows, length)
+    element = (rows,) if record.coupled is None else (rows, length * record.parts)
     shapes = {"element": element, "row": (rows,), "class": (length,)}
 
     def floating(values: NDArray[np.float64]) -> Tensor:
@@ -118,6 +119,7 @@ def draw_sample(
             if name not in arrays and name != "reduction"
         },
         columns=1 if record.coupled else COLUMNS,
+        by_class=tuple(name for name, domain in domains.items() if domain.extent == "class"),
     )
 
 
@@ -172,6 +174,20 @@ class Question:
     quantity: Quantity
     sample: Sample
 
+    @property
+    def grad_output(self) -> Tensor:
+        """What is pulled back: of a loss that is reduced, one number for all."""
+        is_one = self.record.kind == "loss" and self.quantity.reduction != "none"
+        return self.sample.grad_output[0] if is_one else self.sample.grad_output
+
+    @property
+    def tangent(self) -> Tensor:
+        """What is pushed forward: along an argument that rows share, the vector of the first."""
+        along = self.quantity.along
+        is_shared = along in self.record.shared
+        tangent = self.sample.tangent
+        return tangent[0, : len(self.sample.arrays[along])] if is_shared else tangent
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -218,16 +234,32 @@ def quantities(record: Operation, given: Sample) -> Iterator[Quantity]:
     if record.kind == "elementwise":
         yield from ELEMENTWISE
     elif record.kind == "rowwise":
-        yield Quantity("value")
-        yield Quantity("jacobian", contract=lambda d, g, t: d.jacobian)
-        yield Quantity("jacobian_diagonal", contract=_jacobian_diagonal)
-        yield Quantity("vjp", contract=_gradient("x"))
-        yield Quantity("jvp", contract=_jvp)
-        yield Quantity("hvp", contract=_hvp("x", "x"))
+        yield from _of_rows(record)
     else:
         wrt = [name for name in record.differentiable if given.arrays[name].is_floating_point()]
         for reduction in ("none", *record.reductions):
             yield from _of_a_loss(wrt, reduction)
+
+
+def _of_rows(record: Operation) -> Iterator[Quantity]:
+    """Yield the quantities of a row-wise function; one argument goes without its name.
+
+    A derivative by an argument that rows share is a sum over the rows of a chunk.
+    """
+    first, *others = record.differentiable
+    yield Quantity("value")
+    yield Quantity("jacobian", contract=lambda d, g, t: d.jacobian[:, :, d.columns[first]])
+    yield Quantity("jacobian_diagonal", contract=_jacobian_diagonal(first))
+    for a in record.differentiable:
+        wrt = a if others else ""
+        is_shared = a in record.shared
+        reduction = "sum" if is_shared else "none"
+        yield Quantity("vjp", wrt, "", reduction, contract=_summed(_gradient(a), is_shared))
+        yield Quantity("jvp", "", wrt, contract=_jvp(a, is_shared))
+        for b in record.differentiable:
+            along = b if others else ""
+            contract = _summed(_hvp(a, b, b in record.shared), is_shared)
+            yield Quantity("hvp", wrt, along, reduction, contract=contract)
 
 
 def _of_a_loss(wrt: list[str], reduction: str) -> Iterator[Quantity]:
@@ -251,17 +283,33 @@ def _gradient(wrt: str) -> Contraction:
     return lambda d, g, t: (g[:, :, None] * d.jacobian[:, :, d.columns[wrt]]).sum(1)
 
 
-def _jvp(d: Derivatives, g: Objects, t: Objects) -> Objects:
-    return np.asarray((d.jacobian * t[:, None, :]).sum(2))
+def _summed(contract: Contraction, is_shared: bool) -> Contraction:
+    """Return a contraction by an argument; by one that rows share, summed over them."""
+    return (lambda d, g, t: contract(d, g, t).sum(0)) if is_shared else contract
 
 
-def _jacobian_diagonal(d: Derivatives, g: Objects, t: Objects) -> Objects:
-    return np.diagonal(d.jacobian, axis1=1, axis2=2)
+def _vector(d: Derivatives, t: Objects, along: str, is_shared: bool) -> Objects:
+    """Return the tangent of an argument; of one that rows share, that of their first."""
+    columns = d.columns[along]
+    return t[:1, : columns.stop - columns.start] if is_shared else t
 
 
-def _hvp(wrt: str, along: str) -> Contraction:
+def _jvp(along: str, is_shared: bool) -> Contraction:
     return lambda d, g, t: (
-        (d.hessian[:, :, d.columns[wrt], d.columns[along]] * t[:, None, None, :]).sum(3)
+        d.jacobian[:, :, d.columns[along]] * _vector(d, t, along, is_shared)[:, None, :]
+    ).sum(2)
+
+
+def _jacobian_diagonal(wrt: str) -> Contraction:
+    return lambda d, g, t: np.diagonal(d.jacobian[:, :, d.columns[wrt]], axis1=1, axis2=2)
+
+
+def _hvp(wrt: str, along: str, is_shared: bool = False) -> Contraction:
+    return lambda d, g, t: (
+        (
+            d.hessian[:, :, d.columns[wrt], d.columns[along]]
+            * _vector(d, t, along, is_shared)[:, None, None, :]
+        ).sum(3)
         * g[:, :, None]
     ).sum(1)
 

@@ -28,6 +28,7 @@ from gradref.declare.operation import Operation
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import DOUBLE, NOTABLE, Gate
 from gradref.judge.questions import CHUNK, Quantity, Question, Sample, draw_sample, quantities
+from gradref.judge.table import Table
 from gradref.judge.ulp import to_floats
 from gradref.judge.verdict import Case, number
 from gradref.truth.hessians import BITS, Derivatives, denominators, derivatives, rounded_to_balls
@@ -35,7 +36,7 @@ from gradref.truth.jets import Balls, Floats
 
 UNDERFLOW = 2.0**-1074
 
-MOST_CHUNKS = 5
+MOST_CHUNKS = 1
 """Chunks of each sample that are reduced: what is reduced is judged at every row by itself."""
 
 
@@ -81,6 +82,8 @@ class RowsExam:
                     of = sample.take(self._truth(sample).finite_rows(quantity))
                 asked.append(Question(self.record, self.case, quantity, of))
             yield quantity, asked
+        for truth in _TRUTHS.values():
+            truth.keep()
 
     def _truth(self, sample: Sample) -> RowTruth:
         return truth_of(self.record, sample)
@@ -209,7 +212,8 @@ class _Facts:
     def is_at_the_edge(self) -> Floats:
         """1 where an argument is exactly 0 or 1."""
         rows = len(self.sample.grad_output)
-        real = [a for a in self.sample.arrays.values() if a.is_floating_point() and len(a) == rows]
+        by_row = {n: a for n, a in self.sample.arrays.items() if n not in self.sample.by_class}
+        real = [a for a in by_row.values() if a.is_floating_point()]
         edges = [((a == 0) | (a == 1)).reshape(rows, -1) for a in real]
         return self._of_each(torch.cat(edges, dim=1))
 
@@ -228,8 +232,43 @@ class _Facts:
 # --- the truth -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class RowTruth:
+    """What is known of a sample: the quantities that were asked for, kept in a table.
+
+    The balls of Jacobian and Hessian that they are made of are computed when one is not known.
+    """
+
+    def __init__(self, record: Operation, s: Sample) -> None:
+        arrays = {**s.arrays, "grad_output": s.grad_output, "tangent": s.tangent}
+        shapes = {name: tuple(a.shape) for name, a in arrays.items()}
+        settings = f"{sorted(s.parameters.items())!r} {shapes} {s.columns} {CHUNK} {MOST_CHUNKS}"
+        self._record, self._sample = record, s
+        self._table = Table(record, settings, *(to_floats(a).tobytes() for a in arrays.values()))
+        self.keep = self._table.keep
+
+    @cached_property
+    def _expanded(self) -> Expanded:
+        return Expanded.of(self._record, self._sample)
+
+    def finite_rows(self, q: Quantity) -> NDArray[np.intp]:
+        """Return chunks of rows where what is reduced is finite: one other spoils a mean."""
+        derivative = {"value": "value", "gradient": "jacobian"}.get(q.role, "hessian")
+        return self._table.get(derivative, lambda: self._expanded.finite_rows(derivative))
+
+    def quantity(self, q: Quantity, usual_terms: bool) -> tuple[Balls, Floats, Floats]:
+        """Return the balls of a quantity, what float64 may lose, and what usual algorithms may."""
+
+        def compute() -> Floats:
+            rows = slice(None) if q.reduction == "none" else self.finite_rows(q)
+            return self._expanded.take(rows).quantity(q, usual_terms)
+
+        name = f"{q.name} {'usual' if usual_terms else ''}"
+        high, rest, lost, usual = self._table.get(name, compute)
+        return Balls(high, rest), lost, usual
+
+
+@dataclass(frozen=True)
+class Expanded:
     """The derivatives of a sample as balls, and as the magnitudes that gates are made of."""
 
     balls: Derivatives
@@ -238,21 +277,21 @@ class RowTruth:
     grad_output: Floats
     tangent: Floats
     mean_weights: NDArray[np.object_]
+    is_loss: bool
     length: int
     columns: int
-    kept: dict[tuple[str, bool], tuple[Balls, Floats, Floats]]
-    finite: dict[str, NDArray[np.intp]]
 
     @classmethod
-    def of(cls, record: Operation, s: Sample) -> RowTruth:
+    def of(cls, record: Operation, s: Sample) -> Expanded:
         """Return everything about a sample up to second order."""
         arrays = {n: _numpy(a) for n, a in s.arrays.items()}
         wrt = [name for name in record.differentiable if arrays[name].dtype.kind == "f"]
         parameters = {name: v for name, v in record.parameters.items() if name not in s.arrays}
         unseen = ("dim", "reduction")  # the truth sees rows, unreduced
         parameters = {k: s.parameters.get(k, v) for k, v in parameters.items() if k not in unseen}
-        balls = derivatives(record.truth, arrays, wrt, parameters)
-        columns = [a if a.ndim == 2 else a[:, None] for a in (arrays[name] for name in wrt)]
+        balls = derivatives(record.truth, arrays, wrt, parameters, s.by_class)
+        rows = len(s.grad_output)
+        columns = [_by_row(arrays[name], rows, name in s.by_class) for name in wrt]
         x = np.abs(np.concatenate(columns, axis=1))
         magnitudes = _magnitudes(balls, x, record.kind == "rowwise")
         return cls(
@@ -261,24 +300,20 @@ class RowTruth:
             usual=_with_usual_terms(record, balls, magnitudes, s),
             grad_output=to_floats(s.grad_output).reshape(len(s.grad_output), -1),
             tangent=to_floats(s.tangent).reshape(len(s.tangent), -1),
-            mean_weights=denominators(record.truth_mass, arrays, parameters, len(s.grad_output)),
+            mean_weights=denominators(record.truth_mass, arrays, parameters, rows),
+            is_loss=record.kind == "loss",
             length=columns[0].shape[1],
             columns=s.columns,
-            kept={},
-            finite={},
         )
 
-    def finite_rows(self, q: Quantity) -> NDArray[np.intp]:
-        """Return chunks of rows where what is reduced is finite: one other spoils a mean."""
-        derivative = {"value": "value", "gradient": "jacobian"}.get(q.role, "hessian")
+    def finite_rows(self, derivative: str) -> NDArray[np.intp]:
+        """Return chunks of rows where a derivative is finite."""
         terms = getattr(self.balls, derivative)
-        if derivative not in self.finite:
-            is_finite = np.isfinite(terms.astype(float)).reshape(len(terms), -1).all(1)
-            rows = np.flatnonzero(is_finite)[: MOST_CHUNKS * CHUNK]
-            self.finite[derivative] = rows[: len(rows) // CHUNK * CHUNK]
-        return self.finite[derivative]
+        is_finite = np.isfinite(terms.astype(float)).reshape(len(terms), -1).all(1)
+        rows = np.flatnonzero(is_finite)[: MOST_CHUNKS * CHUNK]
+        return rows[: len(rows) // CHUNK * CHUNK]
 
-    def take(self, rows: Any) -> RowTruth:
+    def take(self, rows: Any) -> Expanded:
         """Return some of the rows."""
         return replace(
             self,
@@ -288,21 +323,15 @@ class RowTruth:
             grad_output=self.grad_output[rows],
             tangent=self.tangent[rows],
             mean_weights=self.mean_weights[rows],
-            kept={},
-            finite={},
         )
 
-    def quantity(self, q: Quantity, usual_terms: bool) -> tuple[Balls, Floats, Floats]:
-        """Return the balls of a quantity, what float64 may lose, and what usual algorithms may."""
-        key = q.name, usual_terms
-        if key not in self.kept:
-            of = self if q.reduction == "none" else self.take(self.finite_rows(q))
-            with ctx.workprec(BITS):
-                truth = of._contracted(q, of.balls, exact=True)
-                scale = of._contracted(q, of.magnitudes, exact=False)
-                usual = of._contracted(q, of.usual, exact=False) if usual_terms else scale
-            self.kept[key] = rounded_to_balls(truth), self._lost(scale), self._lost(usual)
-        return self.kept[key]
+    def quantity(self, q: Quantity, usual_terms: bool) -> Floats:
+        """Return a quantity of all rows in two, and what float64 and usual algorithms may lose."""
+        with ctx.workprec(BITS):
+            truth = rounded_to_balls(self._contracted(q, self.balls, exact=True))
+            scale = self._contracted(q, self.magnitudes, exact=False)
+            usual = self._contracted(q, self.usual, exact=False) if usual_terms else scale
+        return np.stack([truth.high, truth.rest, self._lost(scale), self._lost(usual)])
 
     def _lost(self, scale: NDArray[Any]) -> Floats:
         """Return what a backward stable algorithm of float64 may lose on rows of this length."""
@@ -322,8 +351,10 @@ class RowTruth:
             found.append(q.contract(d.take(rows), weight, size(self.tangent[rows])))
         return np.concatenate(found) if found else np.zeros(0)
 
-    def _weight(self, q: Quantity, rows: slice) -> NDArray[np.object_]:
-        """Return what the loss of a row counts for in the reduced one, times its grad_output."""
+    def _weight(self, q: Quantity, rows: slice) -> NDArray[Any]:
+        """Return what a row counts for in a reduced result, times its grad_output."""
+        if not self.is_loss:
+            return self.grad_output[rows]
         weights = self.mean_weights[rows]
         total = {
             "sum": 1,
@@ -348,8 +379,15 @@ def truth_of(record: Operation, s: Sample) -> RowTruth:
     if key not in _TRUTHS:
         if len(_TRUTHS) >= _MOST_TRUTHS:
             _TRUTHS.pop(next(iter(_TRUTHS)))
-        _TRUTHS[key] = RowTruth.of(record, s)
+        _TRUTHS[key] = RowTruth(record, s)
     return _TRUTHS[key]
+
+
+def _by_row(a: Floats, rows: int, is_shared: bool) -> Floats:
+    """Return the columns of an argument, for every row."""
+    if is_shared:
+        return np.broadcast_to(a, (rows, len(a)))
+    return a if a.ndim == 2 else a[:, None]
 
 
 def _numpy(a: Tensor) -> NDArray[Any]:
@@ -388,7 +426,7 @@ def _with_usual_terms(
         return replace(
             magnitudes, value=magnitudes.value + unit, jacobian=magnitudes.jacobian + unit
         )
-    if record.kind == "rowwise":
+    if record.kind == "rowwise" and magnitudes.jacobian.shape[1] == magnitudes.jacobian.shape[2]:
         products = f[:, :, None] * (np.eye(f.shape[1]) + f[:, None, :])
         return replace(magnitudes, jacobian=magnitudes.jacobian + products)
     return magnitudes

@@ -84,11 +84,13 @@ def wanted_shape(question: Question) -> tuple[int, ...]:
     q, s = question.quantity, question.sample
     if q.role == "value" and q.reduction != "none":
         return (len(s.chunks()),)
-    if q.role == "value" and not q.wrt:
+    if q.role in ("value", "jvp", "jacobian_diagonal"):
         return tuple(s.grad_output.shape)
-    first = s.arrays[q.wrt] if q.wrt else s.arrays["x"]
+    first = s.arrays[q.wrt or question.record.arguments[0]]
     if q.role == "jacobian":
-        return (*first.shape, first.shape[-1])
+        return (*s.grad_output.shape, first.shape[-1])
+    if q.wrt in question.record.shared:
+        return (len(s.chunks()) * len(first),)
     if q.reduction != "none" and s.columns > 1:
         return (len(first) // s.columns, s.columns)
     return tuple(first.shape)

@@ -161,10 +161,15 @@ def derivatives(
     arrays: Arrays,
     wrt: Sequence[str],
     parameters: Mapping[str, Any],
+    shared: Sequence[str] = (),
     bits: int = BITS,
 ) -> Derivatives:
-    """Return value, Jacobian and Hessian of every row with respect to the arguments ``wrt``."""
+    """Return value, Jacobian and Hessian of every row with respect to the arguments ``wrt``.
+
+    The arrays that are ``shared`` are no rows, but one that belongs to all of them.
+    """
     with ctx.workprec(bits):
+        arrays = {n: a[None] if n in shared and n in wrt else a for n, a in arrays.items()}
         widths = {name: arrays[name].shape[1] if arrays[name].ndim == 2 else 1 for name in wrt}
         starts = np.cumsum([0, *widths.values()]).tolist()
         columns = {n: slice(a, b) for n, a, b in zip(wrt, starts, starts[1:], strict=False)}

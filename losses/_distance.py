@@ -1,0 +1,399 @@
+"""Distances between vectors, and losses of them.
+
+The body of a loss is the unreduced loss of every row, that of a gradient its derivative;
+``reduction`` and ``grad_output`` are applied to it by the decorators (gradref.declare.calls).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradref.declare import gradient, hessian_diagonal, hvp, loss
+from gradref.declare.domains import NON_NEGATIVE, NORM_DEGREE, POSITIVE, REAL
+from gradref.formula.errorfree import two_sum
+
+__all__ = [
+    "euclidean_norm",
+    "euclidean_norm_gradient",
+    "euclidean_norm_hessian_diagonal",
+    "euclidean_norm_hvp",
+    "triplet_margin_loss",
+    "triplet_margin_loss_gradient",
+    "triplet_margin_loss_hessian_diagonal",
+    "triplet_margin_loss_hvp",
+]
+
+Reduction = Literal["none", "mean", "sum"]
+Side = Literal["input", "target"]
+Argument = Literal["anchor", "positive", "negative"]
+
+# --- Euclidean norm ------------------------------------------------------------------------------
+
+
+def _euclidean_truth(input: Any, target: Any) -> Any:
+    return np.sqrt(((input - target) * (input - target)).sum(-1))
+
+
+@loss(
+    torch=lambda input, target, dim: torch.linalg.vector_norm(input - target, dim=dim),
+    truth=_euclidean_truth,
+    domains={"input": REAL, "target": REAL},
+    coupled="dim",
+)
+def euclidean_norm(input: Tensor, target: Tensor, dim: int = -1) -> Tensor:
+    r"""Euclidean norm of the residual along ``dim``, without overflow on the way.
+
+    .. math:: r = \lVert x - t \rVert_2
+
+    Domain ℝⁿ, codomain [0, ∞), smooth except at x = t, where it has a corner. ``input`` and
+    ``target`` have one shape (..., n, ...), the result is without ``dim``. float64, float32,
+    float16, bfloat16.
+
+    Raises ValueError for two shapes, IndexError where ``dim`` is out of range.
+    Source: ``torch.linalg.vector_norm``.
+
+    >>> euclidean_norm(torch.tensor([3.0, 4.0]), torch.zeros(2))
+    tensor(5.)
+    """
+    scale, direction = _polar(input - target, dim)
+    return scale.squeeze(dim) * direction.square().sum(dim).sqrt()
+
+
+@gradient(euclidean_norm)
+def euclidean_norm_gradient(
+    input: Tensor,
+    target: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Side = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial r / \partial x = (x - t) / r = -\partial r / \partial t`.
+
+    At the corner x = t, where the subdifferential is the unit ball, it is 0 as in torch.
+
+    >>> euclidean_norm_gradient(torch.tensor([3.0, 4.0]), torch.zeros(2))
+    tensor([0.6000, 0.8000])
+    """
+    unit = _unit(input - target, dim)
+    return unit if wrt == "input" else -unit
+
+
+@hvp(euclidean_norm)
+def euclidean_norm_hvp(
+    input: Tensor,
+    target: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Side = "input",
+    along: Side = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\pm (v - u\,u^T v) / r`, u = (x − t)/r; NaN at the corner.
+
+    >>> euclidean_norm_hvp(torch.tensor([3.0, 4.0]), torch.zeros(2), torch.tensor([1.0, 0.0]))
+    tensor([ 0.1280, -0.0960])
+    """
+    residual = input - target
+    unit = _unit(residual, dim)
+    across = tangent * _others(unit.square(), unit, dim) - unit * _others(unit * tangent, unit, dim)
+    product = across / euclidean_norm(input, target, dim).unsqueeze(dim)
+    return product if wrt == along else -product
+
+
+@hessian_diagonal(euclidean_norm)
+def euclidean_norm_hessian_diagonal(
+    input: Tensor,
+    target: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Side = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`(1 - u_i^2) / r`, u = (x − t)/r; NaN at the corner.
+
+    >>> euclidean_norm_hessian_diagonal(torch.tensor([3.0, 4.0]), torch.zeros(2))
+    tensor([0.1280, 0.0720])
+    """
+    unit = _unit(input - target, dim)
+    return _others(unit.square(), unit, dim) / euclidean_norm(input, target, dim).unsqueeze(dim)
+
+
+# --- distance to a similar vector, and to one that is not ----------------------------------------
+
+
+def _distance_truth(u: Any, p: Any) -> Any:
+    def power(x: Any) -> Any:
+        size = x if x[0] > 0 else -x
+        return size if p == 1 else size * size if p == 2 else (size.log() * p).exp()
+
+    total = np.frompyfunc(power, 1, 1)(u).sum(-1)
+    return total if p == 1 else np.sqrt(total) if p == 2 else np.exp(np.log(total) / p)
+
+
+def _triplet_truth(
+    anchor: Any, positive: Any, negative: Any, margin: Any, p: Any, eps: Any, swap: bool
+) -> Any:
+    near = _distance_truth(anchor - positive + eps, p)
+    far = _distance_truth(anchor - negative + eps, p)
+    if swap:
+        other = _distance_truth(positive - negative + eps, p)
+        far = np.frompyfunc(lambda a, b: b if b[0] < a[0] else a, 2, 1)(far, other)
+    counts = np.frompyfunc(lambda z: int(z[0] >= 0), 1, 1)(near - far + margin)
+    return np.stack([near * counts, (margin - far) * counts], axis=-1)
+
+
+@loss(
+    torch=F.triplet_margin_loss,
+    truth=_triplet_truth,
+    domains={
+        "anchor": REAL,
+        "positive": REAL,
+        "negative": REAL,
+        "margin": POSITIVE,
+        "p": NORM_DEGREE,
+        "eps": NON_NEGATIVE,
+    },
+    coupled="last",
+    precision="absolute",
+    cases=({}, {"swap": True, "margin": 20.0}, {"p": 3.0}),
+)
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""What a dissimilar vector lacks to be further off than a similar one by a margin Δ; a mean.
+
+    .. math:: \ell = \max\bigl(0, d(a, p) - d(a, n) + \Delta\bigr), \qquad
+              d(x, y) = \lVert x - y + \epsilon \rVert_p
+
+    With ``swap`` the distance to n is the smaller one of those from a and from p (Balntas, Riba,
+    Ponsa and Mikolajczyk 2016). Domain ℝⁿ, codomain [0, ∞); a corner where the maximum is 0, and
+    where a difference is 0 for p = 1, or all of them for other p. Shape (..., n) gives (...): one
+    shape, nothing is broadcast. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a ``margin`` that is not positive, ``p`` below 1, ``eps``
+    below 0, or an unknown reduction.
+    Source: ``torch.nn.functional.triplet_margin_loss``.
+
+    >>> a, n = torch.zeros(2), torch.tensor([0.0, 0.5])
+    >>> triplet_margin_loss(a, a, n, eps=0.0)
+    tensor(0.5000)
+    """
+    return _Triplet.of(anchor, positive, negative, margin, p, eps, swap).lacks.clamp(min=0)
+
+
+@gradient(triplet_margin_loss)
+def triplet_margin_loss_gradient(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "anchor",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\nabla d(a, p) - \nabla d(a, n)` where the loss is positive and, as in torch, at its
+    corner; else 0.
+
+    With u = x − y + ε, :math:`\partial d / \partial x_i = \pm (|u_i| / d)^{p-1}` has the sign of
+    uᵢ, and the opposite by y; it is 0 where d is 0.
+
+    >>> a, n = torch.zeros(2), torch.tensor([0.0, 0.5])
+    >>> triplet_margin_loss_gradient(a, a, n, eps=0.0, wrt="negative")
+    tensor([ 0., -1.])
+    """
+    triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
+    return triplet.combined(wrt, lambda u, _: _slope(u, p))
+
+
+@hvp(triplet_margin_loss)
+def triplet_margin_loss_hvp(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    tangent: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "anchor",
+    along: Argument = "anchor",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial^2 d\,v` of both distances, with the signs of their arguments.
+
+    :math:`\partial^2 d\,v = \tfrac{p-1}{d} \bigl((|u| / d)^{p-2}\,v - s\,s^T v\bigr)` for s = ∇d.
+
+    >>> a, n, v = torch.zeros(2), torch.tensor([0.0, 0.5]), torch.ones(2)
+    >>> triplet_margin_loss_hvp(a, a, n, v, eps=0.0, wrt="negative", along="negative")
+    tensor([-2.,  0.])
+    """
+    triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
+    return triplet.combined(wrt, lambda u, sign: _bend(u, p, sign * tangent), along)
+
+
+@hessian_diagonal(triplet_margin_loss)
+def triplet_margin_loss_hessian_diagonal(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Argument = "anchor",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\tfrac{p-1}{d} \bigl((|u_i| / d)^{p-2} - s_i^2\bigr)` for both distances, s = ∇d.
+
+    >>> a, n = torch.zeros(2), torch.tensor([0.0, 0.5])
+    >>> triplet_margin_loss_hessian_diagonal(a, a, n, eps=0.0, wrt="negative")
+    tensor([-2.,  0.])
+    """
+    triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
+    return triplet.combined(wrt, lambda u, sign: sign * _bend_diagonal(u, p), wrt)
+
+
+@dataclass(frozen=True)
+class _Triplet:
+    """The two differences, each with its distance, and what the loss is before the maximum with 0.
+
+    ``is_swapped`` says where the far vector is far from the similar one instead of the anchor.
+    """
+
+    near: Tensor
+    far: Tensor
+    lacks: Tensor
+    is_swapped: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        anchor: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        margin: float,
+        p: float,
+        eps: float,
+        swap: bool,
+    ) -> _Triplet:
+        near, far = _difference(anchor, positive, eps), _difference(anchor, negative, eps)
+        other = _difference(positive, negative, eps)
+        to_far, to_other = _norm(far, p), _norm(other, p)
+        is_swapped = (to_other < to_far) & swap
+        lacks = _norm(near, p) - torch.where(is_swapped, to_other, to_far) + margin
+        is_swapped = is_swapped.unsqueeze(-1)
+        return cls(near, torch.where(is_swapped, other, far), lacks, is_swapped)
+
+    def combined(
+        self, wrt: str, derivative: Callable[[Tensor, Tensor], Tensor], along: str = "anchor"
+    ) -> Tensor:
+        """Return a derivative of the near distance minus that of the far one, where it counts.
+
+        ``derivative`` takes a difference, and its own derivative by ``along``: 1, −1 or 0.
+        """
+        of_near, of_far = self._signs(wrt)
+        near, far = map(derivative, (self.near, self.far), self._signs(along))
+        terms = [
+            torch.where(sign == 0, 0.0, sign * term)
+            for sign, term in ((of_near, near), (-of_far, far))
+        ]
+        return (terms[0] + terms[1]).masked_fill((self.lacks < 0).unsqueeze(-1), 0)
+
+    def _signs(self, argument: str) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of both differences by an argument."""
+        of_other = self.is_swapped.to(self.near.dtype)
+        one = torch.ones_like(of_other)
+        if argument == "anchor":
+            return one, one - of_other
+        return (-one, of_other) if argument == "positive" else (0 * one, -one)
+
+
+# --- norms and their derivatives -----------------------------------------------------------------
+
+
+def _polar(residual: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The largest magnitude, and the residual in units of it."""
+    scale = residual.abs().amax(dim, keepdim=True)
+    return scale, residual / torch.where((scale == 0) | scale.isinf(), 1.0, scale)
+
+
+def _unit(residual: Tensor, dim: int) -> Tensor:
+    _, direction = _polar(residual, dim)
+    norm = direction.square().sum(dim, keepdim=True).sqrt()
+    return direction / torch.where(norm == 0, 1.0, norm)
+
+
+def _others(terms: Tensor, unit: Tensor, dim: int) -> Tensor:
+    """For every i the sum of the terms j ≠ i; a sum of its own where u_i dominates."""
+    largest = unit.abs().argmax(dim, keepdim=True)
+    first = torch.zeros_like(unit, dtype=torch.bool).scatter(dim, largest, True)
+    total = terms.sum(dim, keepdim=True)
+    return torch.where(first, terms.masked_fill(first, 0).sum(dim, keepdim=True), total - terms)
+
+
+def _difference(x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """x − y + ε, with what rounding the difference has lost, which counts where ε cancels it."""
+    rounded, lost = two_sum(x, -y)
+    return rounded + eps + torch.where(lost.isnan(), 0.0, lost)
+
+
+def _power_sum(u: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest |u| of every row, w = u in units of it, and Σ|w|ᵖ, which is 1 to n."""
+    scale, w = _polar(u, -1)
+    total = w.abs().pow(p).sum(-1, keepdim=True)
+    return scale, w, torch.where(total == 0, 1.0, total)
+
+
+def _norm(u: Tensor, p: float) -> Tensor:
+    """The p-norm of every row."""
+    scale, _, total = _power_sum(u, p)
+    return (scale * total.pow(1 / p)).squeeze(-1)
+
+
+def _slope(u: Tensor, p: float) -> Tensor:
+    """The gradient of the p-norm."""
+    _, w, total = _power_sum(u, p)
+    return w.sign() * w.abs().pow(p - 1) * total.pow(1 / p - 1)
+
+
+def _bend(u: Tensor, p: float, v: Tensor) -> Tensor:
+    """The Hessian of the p-norm times v, by sums over the others where the difference cancels."""
+    if p == 1:
+        return torch.where(u.isnan(), u, 0 * v)
+    scale, w, total = _power_sum(u, p)
+    slope = w.sign() * w.abs().pow(p - 1)
+    own = w.abs().pow(p - 2) * v * _others(w.abs().pow(p), w, -1)
+    return (p - 1) * (own - slope * _others(slope * v, w, -1)) * total.pow(1 / p - 2) / scale
+
+
+def _bend_diagonal(u: Tensor, p: float) -> Tensor:
+    """The diagonal of the Hessian of the p-norm."""
+    if p == 1:
+        return torch.where(u.isnan(), u, 0.0)
+    scale, w, total = _power_sum(u, p)
+    own = w.abs().pow(p - 2) * _others(w.abs().pow(p), w, -1)
+    return (p - 1) * own * total.pow(1 / p - 2) / scale
