@@ -50,6 +50,10 @@ Precision = Literal["relative", "absolute"]
 or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1."""
 
 
+def _undeclared(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("the decorator that declares an operation makes its function")
+
+
 @dataclass(eq=False)
 class Operation:
     """One declared function: the callable, its truth, its witness, its facts, its derivatives.
@@ -75,9 +79,9 @@ class Operation:
     profile: Operation | None = None
     chain: Chain | None = None
 
-    name: str = field(init=False)
-    function: Callable[..., Any] = field(init=False, repr=False)
+    function: Callable[..., Any] = field(default=_undeclared, repr=False)
     """The formula as it is called; who declares it puts it in."""
+    name: str = field(init=False)
     signature: inspect.Signature = field(init=False, repr=False)
     """The formula's, without ``out``."""
     parameters: dict[str, Any] = field(init=False, repr=False)
@@ -91,7 +95,7 @@ class Operation:
 
     def __post_init__(self) -> None:
         """Look at the signatures once: it takes longer than a small array does."""
-        self.name, self.function = self.formula.__name__, self.formula
+        self.name = self.formula.__name__
         if self.facts is not None:
             self.facts = replace(self.facts, truth=self.truth)
         self.signature = inspect.signature(self.formula)

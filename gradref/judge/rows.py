@@ -36,8 +36,11 @@ from gradref.truth.jets import Balls, Floats
 
 UNDERFLOW = 2.0**-1074
 
-MOST_CHUNKS = 1
-"""Chunks of each sample that are reduced: what is reduced is judged at every row by itself."""
+MOST_CHUNKS = 5
+"""Chunks of a sample that are reduced at most: every row is judged by itself."""
+
+CHUNKS = 15
+"""Chunks of all samples together that are reduced, but at least one of each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class RowsExam:
             for sample in self.samples:
                 of = sample
                 if quantity.reduction != "none":
-                    of = sample.take(self._truth(sample).finite_rows(quantity))
+                    rows = self._truth(sample).finite_rows(quantity)
+                    of = sample.take(rows[: max(1, CHUNKS // len(self.samples)) * CHUNK])
                 asked.append(Question(self.record, self.case, quantity, of))
             yield quantity, asked
         for truth in _TRUTHS.values():
