@@ -67,8 +67,8 @@ of 95 %. Contenders have to agree on the results before they are timed.
 
 The machines are shared: the share of the bound and all ratios move with what the neighbours do to
 the memory. Nothing has been measured on a GPU, nor against Liger, which needs one; there
-`gradref bench --device cuda` also times a Triton kernel of our own
-(`gradref/bench/triton_rows.py`).
+`gradref bench --device cuda --peers benchmarks/peers.py` also times a Triton kernel of our own
+(`benchmarks/triton_rows.py`).
 """
 
 
@@ -288,7 +288,7 @@ def document(entries: list[Entry]) -> str:
             WHY,
             "## Others, as multiples of the fused kernel",
             "",
-            "The textbook as people write it (`gradref/bench/peers.py`), eager in torch and NumPy,",
+            "The textbook as people write it (`benchmarks/peers.py`), eager in torch and NumPy,",
             "compiled in JAX.",
             "",
             *others(entries),

@@ -325,6 +325,10 @@ def bench(
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds to time.")] = 15,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch, on a CPU.")] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A file with peers() to time too."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(dir_okay=False, callback=_in_a_folder, help="Append the raw results here."),
@@ -339,6 +343,7 @@ def bench(
 
     from gradref.bench.results import SIZES
     from gradref.bench.subjects import WrongResultError, subjects
+    from gradref.contenders.load import import_file
     from gradref.report import benchmarked
 
     console, records = Console(), _operations(operation)
@@ -346,7 +351,8 @@ def bench(
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = [d.value for d in dtype or [Dtype.float32]]
-    selected = list(subjects(records, chosen, device, size or list(SIZES.values())))
+    others = None if peers is None else import_file(peers).peers
+    selected = list(subjects(records, chosen, device, size or list(SIZES.values()), others))
     if not selected:
         raise typer.BadParameter("nothing that torch has too")
     try:

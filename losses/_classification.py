@@ -254,6 +254,19 @@ def _cross_entropy_truth(
     return (hard * (1 - label_smoothing) + counted * label_smoothing / classes) * weighted
 
 
+def _smoothed_everywhere(input: Tensor, target: Tensor, reduction: str, **more: Any) -> Tensor:
+    """Cross entropy with the smoothed part of the loss also for rows that are ignored."""
+    if target.is_floating_point():
+        raise ValueError("no row is ignored where the target is probabilities")
+    eps = more.pop("label_smoothing")
+    hard = F.cross_entropy(input, target, reduction="none", **more)
+    uniform = torch.full_like(input, eps / input.shape[1])
+    smooth = F.cross_entropy(input, uniform, weight=more["weight"], reduction="none")
+    losses: Tensor = (1 - eps) * hard + smooth
+    counted = (target != more["ignore_index"]).sum() if reduction == "mean" else 1
+    return losses if reduction == "none" else losses.sum() / counted
+
+
 @loss(
     torch=F.cross_entropy,
     truth=_cross_entropy_truth,
@@ -282,6 +295,7 @@ def _cross_entropy_truth(
         {"target": DISTRIBUTION},
         {"target": DISTRIBUTION, "weight": CLASS_WEIGHT, "label_smoothing": 0.1},
     ),
+    mistakes={"label smoothing counts the ignored rows": _smoothed_everywhere},
 )
 def cross_entropy(
     input: Tensor,

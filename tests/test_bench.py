@@ -15,8 +15,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.peers import TEXTBOOK, peers
 from gradref.bench.contest import CLEAR_REFS, Ratio, contest, peak_bytes, ratios
-from gradref.bench.peers import TEXTBOOK, peers
 from gradref.bench.results import append, read, run
 from gradref.bench.subjects import (
     BOUND,

@@ -300,7 +300,10 @@ def test_subjects_that_are_none(subject: str, operation: str | None, message: st
         ({"forward": abs, "operation": "swish"}, "KERNELS['silu']: got 'swish', wants \"oper"),
         ({"forward": abs, "beta": 2}, "KERNELS['silu']: got 'beta', wants one of"),
         ({"forward": abs, "library": "mlx"}, "KERNELS['silu']['library']: got 'mlx', wants"),
-        ({"forward": abs, "target": "both"}, "KERNELS['silu']['target']: got 'both', wants"),
+        (
+            {"forward": abs, "operation": "cross_entropy", "target": "both"},
+            "KERNELS['silu']['target']: got 'both', wants",
+        ),
     ],
 )
 def test_entries_that_are_none(entry: dict[str, Any], message: str) -> None:

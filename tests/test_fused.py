@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 import activations
 import losses
 from gradref import arrays
+from gradref.contenders.kernel import index_or_probability
 from gradref.declare.operation import Operation, operations
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
@@ -108,10 +109,16 @@ def entry(record: Operation) -> dict[str, Any]:
         return {"value_and_gradient": both, **{name: uncompiled(function, name) for name in bend}}
     if record.kind == "rowwise":
         value, vjp, jvp = (uncompiled(function, result) for result in ("value", "vjp", "jvp"))
+
+        def backward_of_rows(grad_output: Tensor, *arrays: Tensor, **more: Any) -> list[Tensor]:
+            several = len(record.arguments) > 1
+            asked = [{"wrt": name} if several else {} for name in record.arguments]
+            return [vjp(*arrays, **more, **which, grad_output=grad_output) for which in asked]
+
         return {
             "forward": value,
-            "backward": lambda g, x, dim=-1: vjp(x, dim=dim, grad_output=g),
-            "jvp": lambda x, t, dim=-1: jvp(x, dim=dim, tangent=t),
+            "backward": backward_of_rows,
+            "jvp": lambda *arrays, **more: jvp(*arrays[:-1], tangent=arrays[-1], **more),
         }
     gradient = uncompiled(function, "gradient")
 
@@ -129,7 +136,7 @@ def entry(record: Operation) -> dict[str, Any]:
     return {
         "value_and_gradient": value_and_gradient,
         "backward": backward,
-        "target": "either",
+        **({choice: "either"} if (choice := index_or_probability(record)) else {}),
     }
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is n
 INTERPRETED = """
 import torch
 import losses, activations
-from gradref.bench import triton_rows
+from benchmarks import triton_rows
 
 torch.manual_seed(0)
 for columns in (5, 300, 1024):
@@ -41,7 +41,7 @@ print("agree")
 TRACED = """
 import torch
 from torch._dynamo.backends.common import aot_autograd
-from gradref.bench import triton_rows
+from benchmarks import triton_rows
 
 
 def show(graph, inputs):

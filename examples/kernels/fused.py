@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gradref.contenders.kernel import index_or_probability
 from gradref.declare.operation import Operation, operations
 from gradref.fusion.fused import fuse
 
@@ -21,18 +22,15 @@ def entry(record: Operation) -> dict[str, Any]:
     if record.kind == "elementwise":
         return {"value_and_gradient": kernel}
     if record.kind == "loss":
+        choice = index_or_probability(record)
         gradient_of = functools.partial(kernel, wrt=record.arguments[0])
-        return {"value_and_gradient": gradient_of, "target": "either"}
+        return {"value_and_gradient": gradient_of, **({choice: "either"} if choice else {})}
 
-    def forward(x: Tensor, dim: int = -1) -> Tensor:
-        value: Tensor = kernel(x, dim=dim, grad_output=x)[0]
-        return value
-
-    def backward(grad_output: Tensor, x: Tensor, dim: int = -1) -> Tensor:
-        gradient: Tensor = kernel(x, dim=dim, grad_output=grad_output)[1]
+    def backward(grad_output: Tensor, *arrays: Tensor, **more: Any) -> Tensor:
+        gradient: Tensor = kernel(*arrays, **more, grad_output=grad_output)[1]
         return gradient
 
-    return {"forward": forward, "backward": backward}
+    return {"forward": fuse(record.function, "value"), "backward": backward}
 
 
 KERNELS = {record.name: entry(record) for record in operations("activations", "losses")}

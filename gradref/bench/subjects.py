@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from typing import Any
@@ -12,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gradref.arrays import BLOCK, narrowed, widen
-from gradref.bench.peers import peers
-from gradref.declare.operation import Draw, Operation, formula_of
+from gradref.declare.operation import REAL, Domain, Operation, formula_of
 from gradref.fusion.compiler import Compiled
 from gradref.fusion.fused import Fused, fuse
 from gradref.fusion.settings import settings
+from gradref.judge.gates import apart_on_average
 
 OURS, FRESH, PLAIN = "fused, out=", "fused", "plain, out="
 EAGER, COMPILED, BOUND = "autograd", "compiled autograd", "bound"
@@ -27,6 +26,13 @@ VALUE, TORCH_VALUE = "value, out=", "torch's value, out="
 
 CLASSES = 32_000
 """The length of a row, where the size allows for it."""
+
+
+Peers = Callable[[str, Sequence[Tensor]], Iterable[tuple[str, Callable[[], Any]]]]
+"""Others that have an operation of a name: what each is called, and its call on some arguments.
+
+The call returns what the fused kernel does: the value and the derivative.
+"""
 
 
 class WrongResultError(Exception):
@@ -42,6 +48,7 @@ class Subject:
     device: str
     size: int
     seed: int = 0
+    peers: Peers | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,15 +64,16 @@ class Subject:
         generator = torch.Generator().manual_seed(self.seed)
         domains = self.record.array_domains(self.record.parameters)
         return {
-            name: self._drawn(domains[name][0].draw if name in domains else "real", generator)
+            name: self._drawn(domains.get(name, (REAL,))[0], generator)
             for name in self.record.arguments
         }
 
-    def _drawn(self, draw: Draw, generator: torch.Generator) -> Tensor:
+    def _drawn(self, domain: Domain, generator: torch.Generator) -> Tensor:
+        draw, shape = domain.draw, self.shape[1:] if domain.extent == "class" else self.shape
         if draw == "index":
             index = torch.randint(0, self.shape[1], self.shape[:1], generator=generator)
             return index.to(self.device)
-        real = torch.randn(self.shape, generator=generator) * 3
+        real = torch.randn(shape, generator=generator) * 3
         if draw == "unit":
             real = real.sigmoid()
         if draw == "label":
@@ -83,7 +91,8 @@ class Subject:
         """The ``grad_output`` of a row-wise function; else nothing."""
         if self.record.kind != "rowwise":
             return {}
-        return {"grad_output": torch.randn_like(self.first)}
+        outputs = self.shape[1] // self.record.parts
+        return {"grad_output": torch.randn_like(self.first[:, :outputs])}
 
     @property
     def first(self) -> Tensor:
@@ -102,7 +111,7 @@ class Subject:
     @cached_property
     def buffers(self) -> tuple[Tensor, ...]:
         """The memory for those results that are arrays: of a loss only the gradient."""
-        count = 1 if self.record.kind == "loss" else 2
+        count = 1 if self.record.kind == "loss" or self.record.parts > 1 else 2
         return tuple(torch.empty_like(self.first) for _ in range(count))
 
     @cached_property
@@ -120,7 +129,10 @@ class Subject:
             found[EAGER] = lambda: self._autograd(self.witness)
             compiled = torch.compile(self.witness)
             found[COMPILED] = lambda: self._autograd(compiled)
-        return found | dict(peers(self.record.name, [*self.arrays.values(), *self.vector.values()]))
+        if self.peers is not None:
+            given = [*self.arrays.values(), *self.vector.values()]
+            found |= dict(self.peers(self.record.name, given))
+        return found
 
     def _fused(self, **out: Any) -> Any:
         return self.kernel(*self.arrays.values(), **self.vector, **self._more, **out)
@@ -154,8 +166,13 @@ class Subject:
     ) -> Callable[[], None]:
         """Return a call of a formula in blocks of rows, into a buffer; without one, summed."""
         rows = max(1, BLOCK * len(self.first) // self.first.numel())
-        arguments = (*self.arrays.values(), *vector.values())
-        blocks = list(zip(*(torch.split(array, rows) for array in arguments), strict=True))
+        arguments = {**self.arrays, **vector}
+        count = -(-len(self.first) // rows)
+        split = (
+            [array] * count if name in self.record.shared else torch.split(array, rows)
+            for name, array in arguments.items()
+        )
+        blocks = list(zip(*split, strict=True))
         places = [None] * len(blocks) if buffer is None else torch.split(buffer, rows)
 
         def run() -> None:
@@ -211,7 +228,7 @@ class Subject:
         read = [a for a in (*self.arrays.values(), *self.vector.values()) if a.is_floating_point()]
 
         def touch(tensors: dict[str, Tensor], into: list[Tensor | None]) -> None:
-            total: Tensor = reduce(torch.add, tensors.values())
+            total: Tensor = reduce(torch.add, map(self._as_wide_as_the_first, tensors.values()))
             for i, buffer in enumerate(into):
                 assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
@@ -223,6 +240,11 @@ class Subject:
         assert call is not None  # it was of these very tensors
         return lambda: call.graph(*call.arguments)
 
+    def _as_wide_as_the_first(self, array: Tensor) -> Tensor:
+        """Return an array of outputs as often as a row has parts."""
+        is_short = array.dim() == 2 and array.shape[1] < self.shape[1]
+        return array.repeat(1, self.record.parts) if is_short else array
+
     @property
     def traffic(self) -> int:
         """The bytes that have to be read or written at least."""
@@ -232,14 +254,13 @@ class Subject:
     def check(self) -> None:
         """Raise WrongResultError unless the contenders agree: a sum of errors, to a few digits."""
         expected = [_cloned(r) for r in self.contenders[PLAIN]()]
-        tolerance = 64 * torch.finfo(getattr(torch, self.dtype)).eps
+        dtype = getattr(torch, self.dtype)
         for name, run in self.contenders.items():
             if name in (PLAIN, BOUND, FORMULAS):
                 continue
             wanted = expected[:1] if name in (VALUE, TORCH_VALUE) else expected
             for got, want in zip(run(), wanted, strict=True):
-                off = (got.double() - want).abs().nansum()
-                if not off <= tolerance * want.abs().nansum() + math.sqrt(want.numel()) * 1e-6:
+                if apart_on_average(got, want, dtype):
                     raise WrongResultError(f"{self.record.name}: {name} disagrees with the formula")
 
 
@@ -256,11 +277,15 @@ def _jumps(record: Operation) -> bool:
 
 
 def subjects(
-    records: list[Operation], dtypes: list[str], device: str, sizes: list[int]
+    records: list[Operation],
+    dtypes: list[str],
+    device: str,
+    sizes: list[int],
+    peers: Peers | None = None,
 ) -> Iterator[Subject]:
     """Yield every operation that torch differentiates too, in every dtype and size."""
     for record in records:
         if record.torch is not None and not _jumps(record):
             for dtype in dtypes:
                 for size in sizes:
-                    yield Subject(record, dtype, device, size)
+                    yield Subject(record, dtype, device, size, peers=peers)

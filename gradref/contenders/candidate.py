@@ -44,15 +44,19 @@ class Candidate(Contender):
         return self.kernel.name
 
     def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
-        """Return the functions that compute a quantity; a fused one has one argument's gradient."""
+        """Return the functions that compute a quantity.
+
+        A jvp and a gradient that comes with the value are those of the first argument.
+        """
         is_elementwise = record.kind == "elementwise"
         roles = (ELEMENTWISE_ROLES if is_elementwise else ROW_ROLES).get(quantity.role, ())
-        is_first = is_elementwise or quantity.wrt in ("", record.arguments[0])
+        first = ("", record.arguments[0])
+        only_first = {"value_and_gradient": quantity.wrt, "jvp": quantity.along}
         return tuple(
             role
             for role in roles
             if role in self.kernel.functions
-            and (is_first or role != "value_and_gradient")
+            and only_first.get(role, "") in first
             and (is_elementwise or not self._is_for_another_reduction(role, quantity))
         )
 

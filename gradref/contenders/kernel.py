@@ -26,14 +26,19 @@ ROLES: tuple[Role, ...] = get_args(Role)
 LIBRARIES = ("torch", "numpy", "jax")
 
 Targets = Literal["index", "probability", "either"]
-"""What a kernel takes as target, of a loss for class indices and for probabilities."""
-
+"""What a kernel takes for an argument that may be class indices or probabilities."""
 
 SUBNORMALS = ("keep", "flush")
 """What a kernel does with subnormal numbers; those that it flushes are recorded, not failed."""
 
-KEYS = (*ROLES, "operation", "library", "target", "subnormals")
+KEYS = (*ROLES, "operation", "library", "subnormals")
 """What an entry of ``KERNELS`` may hold besides parameters of the operation."""
+
+
+def index_or_probability(record: Operation) -> str | None:
+    """Return the argument that may be class indices or probabilities, if there is one."""
+    domains = record.domains.items()
+    return next((name for name, domain in domains if isinstance(domain, tuple)), None)
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,20 @@ class Kernel:
         library = entry.get("library", "torch")
         if library not in LIBRARIES:
             reject(f"KERNELS[{name!r}]['library']", repr(library), f"one of {', '.join(LIBRARIES)}")
-        targets = entry.get("target", "index")
+        choice = index_or_probability(records[operation])
+        targets = entry.get(choice, "index")
         if targets not in get_args(Targets):
             wants = f"one of {', '.join(get_args(Targets))}"
-            reject(f"KERNELS[{name!r}]['target']", repr(targets), wants)
+            reject(f"KERNELS[{name!r}][{choice!r}]", repr(targets), wants)
         subnormals = entry.get("subnormals", "keep")
         if subnormals not in SUBNORMALS:
             wants = f"one of {', '.join(SUBNORMALS)}"
             reject(f"KERNELS[{name!r}]['subnormals']", repr(subnormals), wants)
-        settings = {key: value for key, value in entry.items() if key not in KEYS}
+        keys = KEYS if choice is None else (*KEYS, choice)
+        settings = {key: value for key, value in entry.items() if key not in keys}
         for setting in settings:
             if setting not in records[operation].parameters:
-                known = [*KEYS, *records[operation].parameters]
+                known = [*keys, *records[operation].parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
         return cls(name, operation, functions, settings, library, targets, subnormals == "flush")
 
@@ -121,11 +128,11 @@ class Kernel:
         return [name for name in varied if not self.takes(name)]
 
     def claims(self, case: Mapping[str, Any]) -> bool:
-        """Return whether the kernel takes the kind of target that a case has."""
-        domains = self.record.domains.get("target")
-        if not isinstance(domains, tuple) or self.targets == "either":
+        """Return whether the kernel takes the kind of argument that a case has."""
+        choice = index_or_probability(self.record)
+        if choice is None or self.targets == "either":
             return True
-        return self.targets == ("probability" if "target" in case else "index")
+        return self.targets == ("probability" if choice in case else "index")
 
     def keywords(self, role: Role, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the keywords that a function takes of some parameters; None if it cannot do them.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradref.arrays import describe, reject
-from gradref.contenders.kernel import ROLES, Kernel
+from gradref.contenders.kernel import ROLES, Kernel, index_or_probability
 from gradref.declare.operation import operations
 
 WANTS = (
@@ -30,7 +30,7 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
     if "::" in subject:
         return [_single(subject, _torch_op(subject), operation)]
     if subject.endswith(".py"):
-        kernels = _of_module(_from_file(Path(subject)))
+        kernels = _of_module(import_file(Path(subject)))
     else:
         name, _, attribute = subject.partition(":")
         module = _import(name)
@@ -47,7 +47,8 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
     return chosen
 
 
-def _from_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Return the module in a file; its own folder is where it imports from first."""
     if not path.is_file():
         reject("subject", repr(str(path)), "a file that exists", ImportError)
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -90,8 +91,9 @@ def _by_name(module: ModuleType) -> Iterator[Kernel]:
         value = getattr(module, record.name, None)
         if callable(value):
             entry["forward" if entry else "function"] = value
-            if module.__name__ == "torch.nn.functional":
-                entry["target"] = "either"
+            choice = index_or_probability(record)
+            if choice is not None and module.__name__ == "torch.nn.functional":
+                entry[choice] = "either"
         if entry:
             yield Kernel.of(record.name, entry)
 

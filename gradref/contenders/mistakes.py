@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradref.contenders.ours import Ours
+from gradref.contenders.witness import answered
 from gradref.declare.operation import Operation, operations
 from gradref.judge.evidence import Mistake
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample, quantities
@@ -115,8 +116,8 @@ def _of_rows(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str, 
             "grad_output[0] is used for every row",
             _with_grad_output(record, lambda g: g[:1].expand_as(g)),
         )
-    if "label_smoothing" in case.parameters and "ignore_index" in case.parameters:
-        yield "label smoothing counts the ignored rows", partial(_smoothing_everywhere, record)
+    for words, computed in record.mistakes.items():
+        yield words, partial(_by_autograd, replace(record, torch=computed))
     for name in case.parameters:
         if name in record.arguments:
             continue
@@ -135,7 +136,7 @@ def _of_rows(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str, 
         if record.mass is not None:
             yield (
                 "mean divides by the number of rows that count, not by their weights",
-                partial(_divided, record, _counted),
+                partial(_divided, record, partial(_counted, record)),
             )
     form = (record.kind, record.coupled, record.arguments)
     for other_record in operations():
@@ -158,10 +159,16 @@ def _with_default(record: Operation, name: str, q: Quantity, s: Sample) -> Float
     try:
         return _ours(record, q, other)
     except ValueError:  # what the default does to these arrays is outside of its domain
-        from gradref.contenders.witness import DERIVED
+        return _by_autograd(record, q, other)
 
-        case = Case(record.name, {}, "float64", str(s.grad_output.device), record.package)
-        return to_floats(DERIVED[q.role](Question(record, case, q, other)))
+
+def _by_autograd(record: Operation, q: Quantity, s: Sample) -> Floats:
+    """Return what autograd gives for a quantity of torch's counterpart."""
+    case = Case(record.name, {}, "float64", str(s.grad_output.device), record.package)
+    found = answered(Question(record, case, q, s)).result
+    if found is None:
+        raise ValueError(f"{record.name}: torch has no {q.name}")
+    return to_floats(found)
 
 
 def _with_reduction(record: Operation, reduction: str, q: Quantity, s: Sample) -> Floats:
@@ -189,26 +196,13 @@ def _count(s: Sample) -> float:
     return float(len(s.grad_output))
 
 
-def _counted(s: Sample) -> float:
+def _counted(record: Operation, s: Sample) -> float:
     """Return the number of rows that are not ignored."""
-    ignored = s.parameters.get("ignore_index")
-    target = s.arrays.get("target")
-    if ignored is None or target is None or target.is_floating_point():
-        return _count(s)
-    return float((target != ignored).sum()) or math.nan
-
-
-def _smoothing_everywhere(record: Operation, q: Quantity, s: Sample) -> Floats:
-    """Return the results where ignored rows have the smoothed part of their loss."""
-    everywhere = replace(s, parameters={**s.parameters, "ignore_index": -100})
-    eps = s.parameters["label_smoothing"]
-    hard = replace(everywhere, parameters={**everywhere.parameters, "label_smoothing": 0.0})
-    smooth = _ours(record, q, everywhere) - (1 - eps) * _ours(record, q, hard)
-    ignored = to_floats(s.arrays["target"]) == s.parameters["ignore_index"]
-    own = _ours(record, q, s)
-    if q.reduction != "none":
-        return np.full_like(own, np.nan)
-    return np.where(ignored.reshape(-1, *(1,) * (own.ndim - 1)), smooth, own)
+    for name, domains in record.array_domains(s.parameters).items():
+        index, ignored = s.arrays.get(name), s.parameters.get(domains[0].ignored)
+        if index is not None and ignored is not None and not index.is_floating_point():
+            return float((index != ignored).sum()) or math.nan
+    return _count(s)
 
 
 def _of_another(other: Operation, q: Quantity, s: Sample) -> Floats:

@@ -173,6 +173,7 @@ def loss(
     truth_mass: Callable[..., Any] | None = None,
     cases: Sequence[Mapping[str, Any]] = ({},),
     differs: Mapping[str, str] | None = None,
+    mistakes: Mapping[str, Callable[..., Tensor]] | None = None,
 ) -> Callable[[Callable[P, Tensor]], Rows[P]]:
     """Declare a loss; its formula is the unreduced loss, and ``reduction`` is applied to that.
 
@@ -180,7 +181,8 @@ def loss(
     ``truth`` gives the loss of every row, or the summands of it as columns.
     ``precision`` says what the usual algorithms keep, which other people's kernels are held to.
     ``mass`` is what each value counts for in a mean, 1 without one and where an argument that it
-    needs is not given; ``truth_mass`` is the same for Arb.
+    needs is not given; ``truth_mass`` is the same for Arb. ``mistakes`` are functions of torch with
+    the arguments of the loss, each by the words that a kernel which computes it is told.
     """
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:
@@ -196,6 +198,7 @@ def loss(
             precision=precision,
             mass=mass,
             truth_mass=truth_mass,
+            mistakes=mistakes or {},
         )
         record.function = rows_call(formula, record, "row")
         return cast(Rows[P], record.function)

@@ -58,6 +58,7 @@ def _undeclared(*_: Any, **__: Any) -> Any:
 class Operation:
     """One declared function: the callable, its truth, its witness, its facts, its derivatives.
 
+    ``mistakes`` are what kernels of it are known to compute instead, by what is wrong with them.
     ``profile`` is the elementwise operation that a loss of one residual or one margin is made of,
     and ``chain`` how that number is made of its arguments.
     """
@@ -70,6 +71,7 @@ class Operation:
     domains: Domains = field(default_factory=dict)
     cases: Sequence[Mapping[str, Any]] = ({},)
     differs: Mapping[str, str] = field(default_factory=dict)
+    mistakes: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
     coupled: Coupled | None = None
     parts: int = 1
     precision: Precision = "relative"

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gradref.judge.ulp import spacing
 from gradref.truth.jets import Balls, Floats
@@ -145,6 +146,12 @@ def near_roots(points: Floats, roots: Sequence[float], width: float) -> Mask:
     for root in roots:
         near |= (points >= root - width * abs(root)) & (points <= root + width * abs(root))
     return near
+
+
+def apart_on_average(got: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether results are other numbers: their errors add up to more than digits of them."""
+    off, size = (got.double() - expected).abs().nansum(), expected.abs().nansum()
+    return not bool(off <= 64 * torch.finfo(dtype).eps * size + expected.numel() ** 0.5 * 1e-6)
 
 
 ROUGH = 2.0**-5

@@ -60,8 +60,17 @@ RANGES: Mapping[Draw, tuple[float, float]] = {
     "positive": (0.05, SPAN),
 }
 FIXED: Mapping[Draw, float] = {
-    **{"real": 0.0, "unit": 0.7, "distribution": 0.7, "index": 0, "label": 1.0, "count": 2.0}
+    "real": 0.0,
+    "positive": 1.0,
+    "unit": 0.7,
+    "distribution": 0.7,
+    "index": 0,
+    "label": 1.0,
+    "count": 2.0,
 }
+
+SHARED_NUMBER = 0.25
+"""What an argument stays at that has one number for each class."""
 
 
 def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:
@@ -75,7 +84,8 @@ def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[
     arguments = [moving]
     for name in others:
         fixed, words = _fixed(record, domains[name][0])
-        arguments.append(fixed.expand(POINTS, *fixed.shape))
+        is_shared = name in record.shared
+        arguments.append(fixed if is_shared else fixed.expand(POINTS, *fixed.shape))
         described.append(f"{name} = {words}")
     options = {n: v for n, v in parameters.items() if v is not None}
     if "reduction" in options:
@@ -87,7 +97,9 @@ def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[
 
     slopes = record.derivatives
     if record.kind == "rowwise":
-        lines = [drawn("f₀", record.function), drawn("∂f₀/∂x₀", slopes["jacobian"])]
+        slope = slopes.get("jacobian", slopes.get("jacobian_diagonal"))
+        lines = [drawn("f₀", record.function)]
+        lines += [] if slope is None else [drawn("∂f₀/∂x₀", slope)]
     else:
         lines = [
             drawn("ℓ", record.function),
@@ -102,11 +114,13 @@ def _moving(record: Operation, domain: Domain, x: Tensor) -> tuple[Tensor, str]:
         return x, "x"
     if domain.draw == "distribution":
         return torch.stack([x, 1 - x], -1), "[x, 1 − x]"
+    if record.parts > 1:
+        return torch.stack([x, *[torch.ones_like(x)] * (record.parts - 1)], -1), "[x, 1]"
     return torch.stack([x, torch.ones_like(x), torch.zeros_like(x)], -1), "[x, 1, 0]"
 
 
 def _fixed(record: Operation, domain: Domain) -> tuple[Tensor, str]:
-    value = FIXED[domain.draw]
+    value = SHARED_NUMBER if domain.extent == "class" else FIXED[domain.draw]
     if domain.draw == "index":
         return torch.tensor(0), "0"
     if record.coupled is None:

@@ -16,7 +16,7 @@ from gradref.contenders.candidate import Candidate
 from gradref.contenders.conditions import CHEAP_CONDITIONS, CONDITIONS, broken_conditions
 from gradref.contenders.exhaustive import exhaustive
 from gradref.contenders.explain import explain
-from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.kernel import Kernel, Role, index_or_probability
 from gradref.contenders.load import load
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
@@ -61,7 +61,10 @@ def exam_of(case: Case, options: Options) -> Exam:
 def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
     """Yield the verdicts on a kernel in one case."""
     if not kernel.claims(case.parameters):
-        reason = f'takes a target that is an {kernel.targets}; "target": "either" would claim more'
+        choice = index_or_probability(kernel.record)
+        reason = (
+            f'takes a {choice} that is an {kernel.targets}; "{choice}": "either" would claim more'
+        )
         yield Verdict.without_result(kernel.name, case, "every quantity", "unsupported", reason)
         return
     trial = Trial(

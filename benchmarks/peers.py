@@ -1,5 +1,7 @@
 """Others that compute a value and its derivative: textbook formulas, and libraries if installed.
 
+    gradref bench --peers benchmarks/peers.py
+
 The textbook formulas are written once, for torch, NumPy and JAX; they are what people write, not
 what is accurate.
 """
@@ -137,7 +139,7 @@ def _sklearn(x: Tensor, target: Tensor) -> Timed:
 
 
 def _in_triton(name: str, given: Sequence[Tensor]) -> Iterator[tuple[str, Timed]]:
-    from gradref.bench import triton_rows
+    import triton_rows  # beside this file
 
     if name == "softmax" and given[0].shape[1] <= triton_rows.ON_CHIP:
         yield "Triton", lambda: triton_rows.softmax_rows(*given)
