@@ -82,8 +82,8 @@ def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[
     moving, words = _moving(record, domains[first][0], x)
     described = [f"{first} = {words}"]
     arguments = [moving]
-    for name in others:
-        fixed, words = _fixed(record, domains[name][0])
+    for place, name in enumerate(others):
+        fixed, words = _fixed(record, domains[name][0], place)
         is_shared = name in record.shared
         arguments.append(fixed if is_shared else fixed.expand(POINTS, *fixed.shape))
         described.append(f"{name} = {words}")
@@ -119,8 +119,10 @@ def _moving(record: Operation, domain: Domain, x: Tensor) -> tuple[Tensor, str]:
     return torch.stack([x, torch.ones_like(x), torch.zeros_like(x)], -1), "[x, 1, 0]"
 
 
-def _fixed(record: Operation, domain: Domain) -> tuple[Tensor, str]:
+def _fixed(record: Operation, domain: Domain, place: int) -> tuple[Tensor, str]:
+    """What an argument stays at: real ones at different numbers, by their place."""
     value = SHARED_NUMBER if domain.extent == "class" else FIXED[domain.draw]
+    value += place if domain.draw == "real" else 0
     if domain.draw == "index":
         return torch.tensor(0), "0"
     if record.coupled is None:
