@@ -69,6 +69,9 @@ def _of_rows(record: Operation, question: Question) -> Tensor:
     """Return a quantity of rows, or of one chunk under its reduction."""
     q, s = question.quantity, question.sample
     function = record.function if q.role == "value" else record.derivatives[q.role]
+    if q.role.endswith("from_output"):
+        from_output: Tensor = function(record.function(**s.arrays, **s.parameters), **s.parameters)
+        return from_output
     more: dict[str, Any] = dict(s.parameters)
     if q.has_grad_output:
         more["grad_output"] = question.grad_output

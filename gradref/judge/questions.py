@@ -248,7 +248,8 @@ def _of_rows(record: Operation) -> Iterator[Quantity]:
     """
     first, *others = record.differentiable
     yield Quantity("value")
-    yield Quantity("jacobian", contract=lambda d, g, t: d.jacobian[:, :, d.columns[first]])
+    for role in ("jacobian", "jacobian_from_output"):
+        yield Quantity(role, contract=lambda d, g, t: d.jacobian[:, :, d.columns[first]])
     yield Quantity("jacobian_diagonal", contract=_jacobian_diagonal(first))
     for a in record.differentiable:
         wrt = a if others else ""

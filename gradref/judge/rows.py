@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ from flint import arb, ctx
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradref.declare.operation import Operation
+from gradref.declare.operation import Operation, formula_of
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import DOUBLE, NOTABLE, Gate
 from gradref.judge.questions import CHUNK, Quantity, Question, Sample, draw_sample, quantities
 from gradref.judge.table import Table
-from gradref.judge.ulp import to_floats
+from gradref.judge.ulp import spacing, to_floats
 from gradref.judge.verdict import Case, number
 from gradref.truth.hessians import BITS, Derivatives, denominators, derivatives, rounded_to_balls
 from gradref.truth.jets import Balls, Floats
@@ -108,6 +108,10 @@ class RowsExam:
         truth = Balls(_joined(k[0].high for k in known), _joined(k[0].rest for k in known))
         scale, usual = _joined(k[1] for k in known), _joined(k[2] for k in known)
         allowed = gate.of_rows(truth, usual if gate.usual_terms else scale, dtype)
+        if quantity.role.endswith("from_output"):
+            lost = [self._lost_by_rounding_the_output(s, quantity.role, gate) for s in samples]
+            with np.errstate(over="ignore"):
+                allowed = allowed + _joined(lost) / spacing(truth.high, dtype)
         notable = NOTABLE.of_rows(truth, scale, dtype)
         claim = gate.row_claims[dtype]
         results = [to_floats(values) for values in got]
@@ -144,6 +148,18 @@ class RowsExam:
             else np.zeros(0),
             zero_signs_count=gate.zero_signs,
         )
+
+    def _lost_by_rounding_the_output(self, sample: Sample, role: str, gate: Gate) -> Floats:
+        """Return what a derivative as a function of y changes where y is off as it may be.
+
+        That is the sum over all outputs k of the error of y_k times its partial derivative by y_k.
+        """
+        dtype, value = self.case.torch_dtype, next(quantities(self.record, sample))
+        y, scale, _ = self._known(sample, value, gate)
+        error = gate.of_rows(y, scale, dtype) * spacing(y.high, dtype)
+        formula = partial(formula_of(self.record.derivatives[role]), **sample.parameters)
+        rates = torch.func.vmap(torch.func.jacfwd(formula))(torch.from_numpy(y.high))
+        return np.asarray((np.abs(to_floats(rates)) * error[:, None, None, :]).sum(-1))
 
     def _known(
         self, sample: Sample, quantity: Quantity, gate: Gate

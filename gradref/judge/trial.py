@@ -87,7 +87,7 @@ def wanted_shape(question: Question) -> tuple[int, ...]:
     if q.role in ("value", "jvp", "jacobian_diagonal"):
         return tuple(s.grad_output.shape)
     first = s.arrays[q.wrt or question.record.arguments[0]]
-    if q.role == "jacobian":
+    if q.role.startswith("jacobian"):  # but of the diagonal, above
         return (*s.grad_output.shape, first.shape[-1])
     if q.wrt in question.record.shared:
         return (len(s.chunks()) * len(first),)

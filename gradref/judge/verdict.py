@@ -30,6 +30,7 @@ ORDER_OF = {
     "gradient": 1,
     "jacobian": 1,
     "jacobian_diagonal": 1,
+    "jacobian_from_output": 1,
     "vjp": 1,
     "jvp": 1,
     "second_derivative": 2,
