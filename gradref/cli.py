@@ -123,14 +123,7 @@ def verify(
         console.print("[yellow]interrupted: what follows is the finished part[/]")
     finally:
         run.sort()
-        writers = (
-            (json, files.write_json),
-            (junit, files.write_junit),
-            (markdown, files.write_markdown),
-        )
-        for path, write in writers:
-            if path is not None:
-                write(run, path)
+        files.write(run, json=json, junit=junit, markdown=markdown)
     terminal.show_ours(console, run, time.perf_counter() - start, verbose)
     raise typer.Exit(run.exit_code)
 
@@ -302,15 +295,7 @@ def check(
             run = check_subject(subject, op, dtypes_of(dtype), options, xfails, on_case, sandbox)
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
-    writers = (
-        (json, files.write_json),
-        (junit, files.write_junit),
-        (markdown, files.write_markdown),
-        (html, files.write_html),
-    )
-    for path, write in writers:
-        if path is not None:
-            write(run, path)
+    files.write(run, json=json, junit=junit, markdown=markdown, html=html)
     terminal.show_kernels(console, run)
     raise typer.Exit(run.exit_code)
 

@@ -102,3 +102,18 @@ def write_html(run: Run, path: Path) -> None:
         environment=environment(),
     )
     path.write_text(page)
+
+
+WRITERS = {
+    "json": write_json,
+    "junit": write_junit,
+    "markdown": write_markdown,
+    "html": write_html,
+}
+
+
+def write(run: Run, **paths: Path | None) -> None:
+    """Write a run in each form that has a path."""
+    for form, path in paths.items():
+        if path is not None:
+            WRITERS[form](run, path)
