@@ -409,7 +409,8 @@ def glu_jacobian(x: Tensor, dim: int = -1) -> Tensor:
     tensor([[0.5000, 0.7500]])
     """
     a, b = x.chunk(2, dim)
-    halves = _gated(torch.ones_like(a), b), _times_gate_slope(a, b)
+    one = torch.ones_like(a)
+    halves = _gated(one, b), _times_gate_slope(one, a, b)
     return torch.cat([torch.diag_embed(half) for half in halves], -1)
 
 
@@ -421,7 +422,7 @@ def glu_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
     tensor([0.5000, 0.7500])
     """
     a, b = x.chunk(2, dim)
-    return torch.cat([_gated(grad_output, b), _times_gate_slope(grad_output * a, b)], dim)
+    return torch.cat([_gated(grad_output, b), _times_gate_slope(grad_output, a, b)], dim)
 
 
 @jvp(glu)
@@ -432,7 +433,7 @@ def glu_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
     tensor([2.])
     """
     (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    return _gated(of_a, b) + _times_gate_slope(of_b * a, b)
+    return _gated(of_a, b) + _times_gate_slope(of_b, a, b)
 
 
 @hvp(glu)
@@ -444,17 +445,23 @@ def glu_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) -> T
     """
     (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
     bend = of_a - of_b * a * tanh(0.5 * b)
-    halves = _times_gate_slope(grad_output * of_b, b), _times_gate_slope(grad_output * bend, b)
+    halves = [_times_gate_slope(grad_output, factor, b) for factor in (of_b, bend)]
     return torch.cat(halves, dim)
+
+
+def _gate(b: Tensor) -> tuple[Exponential, Tensor]:
+    """exp(−|b|/2), of which two factors do not underflow before their product, and σ(|b|)."""
+    half = Exponential.of(-0.5 * b.abs().clamp(max=3000))
+    return half, 1 / (1 + half.value.square())
 
 
 def _gated(a: Tensor, b: Tensor) -> Tensor:
     """a σ(b)."""
-    _, e, upper = _logistic(b)
-    return torch.where(b < 0, e.times(a * upper), a * upper)
+    half, upper = _gate(b)
+    return torch.where(b < 0, half.times(half.times(a * upper)), a * upper)
 
 
-def _times_gate_slope(c: Tensor, b: Tensor) -> Tensor:
-    """c σ′(b)."""
-    _, e, upper = _logistic(b)
-    return e.times(c * upper.square())
+def _times_gate_slope(c: Tensor, d: Tensor, b: Tensor) -> Tensor:
+    """c d σ′(b), of factors that do not overflow before their product."""
+    half, upper = _gate(b)
+    return half.times(c * upper) * half.times(d * upper)

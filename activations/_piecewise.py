@@ -209,7 +209,7 @@ def prelu_vjp(x: Tensor, weight: Tensor, grad_output: Tensor, *, wrt: Argument =
     """
     if wrt == "x":
         return _prelu_slope(x, weight) * grad_output
-    return x.clamp(max=0) * grad_output
+    return torch.where(x > 0, 0.0, x * grad_output)
 
 
 @jvp(prelu)
@@ -221,7 +221,7 @@ def prelu_jvp(x: Tensor, weight: Tensor, tangent: Tensor, *, along: Argument = "
     """
     if along == "x":
         return _prelu_slope(x, weight) * tangent
-    return x.clamp(max=0) * tangent
+    return torch.where(x > 0, 0.0, x * tangent)
 
 
 @hvp(prelu)
@@ -240,8 +240,10 @@ def prelu_hvp(
     >>> prelu_hvp(torch.tensor([-1.0, 2.0]), torch.tensor(0.25), one, one, wrt="weight")
     tensor(1.)
     """
-    below = _sides(x, 1.0, 0.0) if wrt != along else _sides(x, 0.0, 0.0)
-    return below * grad_output * tangent
+    if wrt == along:
+        return _sides(x, 0.0, 0.0)
+    mixed = torch.where(x > 0, 0.0, grad_output * tangent)
+    return mixed.masked_fill(x.isnan(), nan)
 
 
 def _prelu_slope(x: Tensor, weight: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
 from gradref.declare.domains import NON_NEGATIVE, NORM_DEGREE, POSITIVE, REAL
-from gradref.formula.errorfree import two_sum
+from gradref.formula.errorfree import shifted_difference
 
 __all__ = [
     "euclidean_norm",
@@ -139,6 +139,13 @@ def _distance_truth(u: Any, p: Any) -> Any:
     return total if p == 1 else np.sqrt(total) if p == 2 else np.exp(np.log(total) / p)
 
 
+def _closer(a: Any, b: Any) -> Any:
+    """The smaller distance, and the mean of two that are equal."""
+    if a[0].overlaps(b[0]):
+        return (a + b) / 2
+    return b if b[0] < a[0] else a
+
+
 def _triplet_truth(
     anchor: Any, positive: Any, negative: Any, margin: Any, p: Any, eps: Any, swap: bool
 ) -> Any:
@@ -146,7 +153,7 @@ def _triplet_truth(
     far = _distance_truth(anchor - negative + eps, p)
     if swap:
         other = _distance_truth(positive - negative + eps, p)
-        far = np.frompyfunc(lambda a, b: b if b[0] < a[0] else a, 2, 1)(far, other)
+        far = np.frompyfunc(_closer, 2, 1)(far, other)
     counts = np.frompyfunc(lambda z: int(z[0] >= 0), 1, 1)(near - far + margin)
     return np.stack([near * counts, (margin - far) * counts], axis=-1)
 
@@ -182,12 +189,13 @@ def triplet_margin_loss(
               d(x, y) = \lVert x - y + \epsilon \rVert_p
 
     With ``swap`` the distance to n is the smaller one of those from a and from p (Balntas, Riba,
-    Ponsa and Mikolajczyk 2016). Domain ℝⁿ, codomain [0, ∞); a corner where the maximum is 0, and
-    where a difference is 0 for p = 1, or all of them for other p. Shape (..., n) gives (...): one
-    shape, nothing is broadcast. float64, float32, float16, bfloat16.
+    Ponsa and Mikolajczyk 2016); where they are equal each counts half, as in torch. Domain ℝⁿ,
+    codomain [0, ∞); a corner where the maximum is 0, and where a difference is 0 for p = 1, or all
+    of them for other p. Shape (..., n) gives (...): one shape, nothing is broadcast. float64,
+    float32, float16, bfloat16.
 
-    Raises ValueError for two shapes, a ``margin`` that is not positive, ``p`` below 1, ``eps``
-    below 0, or an unknown reduction.
+    Raises ValueError for two shapes, a ``margin`` that is not positive, ``p`` below 1 or
+    infinite, ``eps`` below 0, or an unknown reduction.
     Source: ``torch.nn.functional.triplet_margin_loss``.
 
     >>> a, n = torch.zeros(2), torch.tensor([0.0, 0.5])
@@ -277,17 +285,17 @@ def triplet_margin_loss_hessian_diagonal(
     return triplet.combined(wrt, lambda u, sign: sign * _bend_diagonal(u, p), wrt)
 
 
+SIGNS = {"anchor": (1, 1, 0), "positive": (-1, 0, 1), "negative": (0, -1, -1)}
+"""The derivatives of a − p, a − n and p − n by each argument."""
+
+
 @dataclass(frozen=True)
 class _Triplet:
-    """The two differences, each with its distance, and what the loss is before the maximum with 0.
+    """a − p, a − n and p − n, what each distance counts for, and the loss before the maximum."""
 
-    ``is_swapped`` says where the far vector is far from the similar one instead of the anchor.
-    """
-
-    near: Tensor
-    far: Tensor
+    differences: tuple[Tensor, Tensor, Tensor]
+    weights: tuple[Tensor, Tensor, Tensor]
     lacks: Tensor
-    is_swapped: Tensor
 
     @classmethod
     def of(
@@ -300,36 +308,29 @@ class _Triplet:
         eps: float,
         swap: bool,
     ) -> _Triplet:
-        near, far = _difference(anchor, positive, eps), _difference(anchor, negative, eps)
-        other = _difference(positive, negative, eps)
+        pairs = (anchor, positive), (anchor, negative), (positive, negative)
+        near, far, other = (shifted_difference(x, y, eps) for x, y in pairs)
         to_far, to_other = _norm(far, p), _norm(other, p)
-        is_swapped = (to_other < to_far) & swap
-        lacks = _norm(near, p) - torch.where(is_swapped, to_other, to_far) + margin
-        is_swapped = is_swapped.unsqueeze(-1)
-        return cls(near, torch.where(is_swapped, other, far), lacks, is_swapped)
+        closer = (torch.sign(to_far - to_other) + 1) / 2 * swap  # 1 for p, ½ where both are
+        lacks = _norm(near, p) - (torch.minimum(to_far, to_other) if swap else to_far) + margin
+        share = closer.unsqueeze(-1)
+        return cls((near, far, other), (torch.ones_like(share), share - 1, -share), lacks)
 
     def combined(
-        self, wrt: str, derivative: Callable[[Tensor, Tensor], Tensor], along: str = "anchor"
+        self, wrt: str, derivative: Callable[[Tensor, int], Tensor], along: str | None = None
     ) -> Tensor:
-        """Return a derivative of the near distance minus that of the far one, where it counts.
+        """Return a derivative of the weighted distances, 0 where the loss is below the corner.
 
-        ``derivative`` takes a difference, and its own derivative by ``along``: 1, −1 or 0.
+        ``derivative`` takes a difference, and its own derivative by ``along``, which is not 0.
         """
-        of_near, of_far = self._signs(wrt)
-        near, far = map(derivative, (self.near, self.far), self._signs(along))
-        terms = [
-            torch.where(sign == 0, 0.0, sign * term)
-            for sign, term in ((of_near, near), (-of_far, far))
-        ]
-        return (terms[0] + terms[1]).masked_fill((self.lacks < 0).unsqueeze(-1), 0)
-
-    def _signs(self, argument: str) -> tuple[Tensor, Tensor]:
-        """Return the derivatives of both differences by an argument."""
-        of_other = self.is_swapped.to(self.near.dtype)
-        one = torch.ones_like(of_other)
-        if argument == "anchor":
-            return one, one - of_other
-        return (-one, of_other) if argument == "positive" else (0 * one, -one)
+        result = torch.zeros_like(self.differences[0])
+        moving = (1, 1, 1) if along is None else SIGNS[along]
+        for u, weight, sign, by in zip(
+            self.differences, self.weights, SIGNS[wrt], moving, strict=True
+        ):
+            if sign and by:
+                result = result + torch.where(weight == 0, 0.0, sign * weight * derivative(u, by))
+        return result.masked_fill((self.lacks < 0).unsqueeze(-1), 0)
 
 
 # --- norms and their derivatives -----------------------------------------------------------------
@@ -355,12 +356,6 @@ def _others(terms: Tensor, unit: Tensor, dim: int) -> Tensor:
     return torch.where(first, terms.masked_fill(first, 0).sum(dim, keepdim=True), total - terms)
 
 
-def _difference(x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """x − y + ε, with what rounding the difference has lost, which counts where ε cancels it."""
-    rounded, lost = two_sum(x, -y)
-    return rounded + eps + torch.where(lost.isnan(), 0.0, lost)
-
-
 def _power_sum(u: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
     """The largest |u| of every row, w = u in units of it, and Σ|w|ᵖ, which is 1 to n."""
     scale, w = _polar(u, -1)
@@ -377,7 +372,8 @@ def _norm(u: Tensor, p: float) -> Tensor:
 def _slope(u: Tensor, p: float) -> Tensor:
     """The gradient of the p-norm."""
     _, w, total = _power_sum(u, p)
-    return w.sign() * w.abs().pow(p - 1) * total.pow(1 / p - 1)
+    slope = w.sign() * w.abs().pow(p - 1) * total.pow(1 / p - 1)
+    return torch.where(w.isnan(), w, slope)
 
 
 def _bend(u: Tensor, p: float, v: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ by ``wrt`` and ``along``. The decorators lift them and apply ``reduction`` and `
 
 from __future__ import annotations
 
-from math import log, pi
+from math import log, nan, pi
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradref.declare import loss, partial_derivatives, partial_hvp, second_partial_derivatives
 from gradref.declare.domains import COUNT, NON_NEGATIVE, NON_NEGATIVE_REAL, POSITIVE_REAL, REAL
+from gradref.formula.errorfree import two_product
 from gradref.formula.weighting import weighted
 from gradref.truth import series
 
@@ -113,10 +114,12 @@ def poisson_nll_loss_hessian_diagonal(
     tensor([1., 1.])
     """
     if wrt != along:
-        return torch.full_like(input, -1.0) if log_input else -1 / (input + eps)
-    if wrt == "input":
-        return torch.exp(input) if log_input else target / (input + eps).square()
-    return torch.special.zeta(2, target + 1) if full else torch.zeros_like(target)
+        result = torch.full_like(input, -1.0) if log_input else -1 / (input + eps)
+    elif wrt == "input":
+        result = torch.exp(input) if log_input else target / (input + eps).square()
+    else:
+        result = torch.special.zeta(2, target + 1) if full else torch.zeros_like(target)
+    return torch.where(input.isnan() | target.isnan(), nan, result)
 
 
 poisson_nll_loss_hvp = partial_hvp(poisson_nll_loss)
@@ -189,8 +192,8 @@ def gaussian_nll_loss(
     >>> gaussian_nll_loss(torch.tensor([1.0, 2.0]), torch.zeros(2), torch.ones(2))
     tensor(1.2500)
     """
-    v = var.clamp(min=eps)
-    result = (v.log() + (input - target).square() / v) / 2
+    v, r = var.clamp(min=eps), input - target
+    result = (v.log() + r * (r / v)) / 2
     return result + log(2 * pi) / 2 if full else result
 
 
@@ -208,7 +211,7 @@ def gaussian_nll_loss_gradient(
     """
     v, r = var.clamp(min=eps), input - target
     if wrt == "var":
-        return (1 - r * (r / v)) / v / 2
+        return -_excess(r, v, 1.0) / v / 2
     return r / v if wrt == "input" else -r / v
 
 
@@ -226,10 +229,18 @@ def gaussian_nll_loss_hessian_diagonal(
     """
     v, r = var.clamp(min=eps), input - target
     if wrt == along == "var":
-        return (r * (r / v) - 0.5) / v / v
+        return _excess(r, v, 0.5) / v / v
     if "var" in (wrt, along):
         return -r / v / v if "input" in (wrt, along) else r / v / v
-    return 1 / v if wrt == along else -1 / v
+    return torch.where(r.isnan(), r, 1 / v if wrt == along else -1 / v)
 
 
 gaussian_nll_loss_hvp = partial_hvp(gaussian_nll_loss)
+
+
+def _excess(r: Tensor, v: Tensor, level: float) -> Tensor:
+    """r²/v − level, from the exact r² where that cancels."""
+    quotient = r * (r / v)
+    square, lost = two_product(r, r)
+    cancelled = ((square - level * v) + lost) / v
+    return torch.where((quotient - level).abs() < level / 2, cancelled, quotient - level)

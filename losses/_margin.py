@@ -31,6 +31,8 @@ from gradref.declare import (
 )
 from gradref.declare.domains import CLASS_WEIGHT, FINITE, ONE_OR_TWO, REAL, SIGN, class_indices
 from gradref.declare.facts import Facts
+from gradref.formula.errorfree import shifted_difference
+from gradref.formula.weighting import weighted
 from gradref.truth import series
 
 __all__ = [
@@ -203,7 +205,7 @@ def multi_margin_loss(
     tensor(0.5000)
     """
     lacks, scale = _lacks(input, target, margin, weight)
-    return (scale * lacks**p).sum(-1)
+    return weighted(lacks**p, scale).sum(-1)
 
 
 @gradient(multi_margin_loss)
@@ -226,8 +228,8 @@ def multi_margin_loss_gradient(
     tensor([ 0.3333, -0.3333,  0.0000])
     """
     lacks, scale = _lacks(input, target, margin, weight)
-    others = scale * (p * lacks ** (p - 1)).masked_fill(lacks == 0, 0)
-    return _balanced(others, target)
+    slope = torch.where(lacks.isnan(), lacks, p * lacks ** (p - 1)).masked_fill(lacks == 0, 0)
+    return _balanced(weighted(slope, scale), target)
 
 
 @hvp(multi_margin_loss)
@@ -279,12 +281,13 @@ def multi_margin_loss_hessian_diagonal(
 
 def _lacks(
     input: Tensor, target: Tensor, margin: float, weight: Tensor | None
-) -> tuple[Tensor, Tensor | float]:
+) -> tuple[Tensor, Tensor]:
     """max(0, z_j), 0 for j = t; and w_t/C."""
     of_target = input.gather(-1, target.unsqueeze(-1))
-    lacks = (margin - of_target + input).clamp(min=0)
-    scale = 1.0 if weight is None else weight[target].unsqueeze(-1)
-    return lacks.scatter(-1, target.unsqueeze(-1), 0), scale / input.shape[-1]
+    lacks = shifted_difference(input, of_target, margin).clamp(min=0)
+    lacks = lacks.scatter(-1, target.unsqueeze(-1), 0)
+    of_row = torch.ones_like(of_target) if weight is None else weight[target].unsqueeze(-1)
+    return lacks, of_row / input.shape[-1]
 
 
 def _bends(input: Tensor, target: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:

@@ -143,8 +143,16 @@ def compute(
         out if out is not None and direct else first.new_empty(layout.shape_of(extent), dtype=dtype)
     )
     into = layout.canonical(result, extent)
-    for block, narrow in results:
-        into[block] = narrow
+    try:
+        for block, narrow in results:
+            into[block] = narrow
+    except RuntimeError:
+        if out is not None:
+            raise
+        whole = {name: widen(layout.canonical(array, e)) for name, (array, e) in inputs.items()}
+        return layout.restore(
+            narrowed(formula(**whole), dtype), extent
+        )  # under vmap: no buffer fits
     return result if out is None or direct else out.copy_(result)
 
 

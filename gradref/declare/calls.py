@@ -75,10 +75,9 @@ def rows_call(
         own: Extent = "element" if extent == "argument" else extent
         shape = () if reduced else entered.layout.shape_of(own)
         if is_shared:
-            shape = entered.shapes[given["wrt"]]
+            shape = tuple(entered.tensors[given["wrt"]].shape)
         dtype = entered.dtype()
-        tensors = {name: array for name, (array, _) in entered.inputs.items()}
-        destination = arrays.enter_out(out, entered.like, shape, dtype, tensors)
+        destination = arrays.enter_out(out, entered.like, shape, dtype, entered.tensors)
         unreduced = functools.partial(formula, **entered.parameters)
         if is_derivative_of_loss:
             result = entered.pull_back(unreduced, dtype, destination)
@@ -137,8 +136,9 @@ def _check_number(name: str, value: Any, domain: Interval) -> None:
     kinds = int if domain.integer else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
         reject(name, describe(value), domain.wants, TypeError)
-    if math.isnan(value) or domain.excludes(value):
-        reject(name, repr(value), domain.wants)
+    if domain.excludes(value) or math.isnan(value):
+        bits = value.bit_length() if isinstance(value, int) else 0
+        reject(name, f"an int of {bits} bits" if bits > 64 else repr(value), domain.wants)
 
 
 # --- row-wise functions and losses ---------------------------------------------------------------
@@ -150,7 +150,7 @@ class _Entered:
 
     record: Operation
     layout: Layout
-    shapes: dict[str, tuple[int, ...]]
+    tensors: dict[str, Tensor]
     inputs: dict[str, tuple[Tensor, Extent]]
     parameters: dict[str, Any]
     restore: Callable[[Tensor], Any]
@@ -191,8 +191,7 @@ class _Entered:
                 reject(role, repr(chosen), "an argument that is not a class index")
         if parameters.get("reduction") == "batchmean" and not layout.shape:
             reject(first, "shape ()", "at least one dimension for 'batchmean'")
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        return cls(record, layout, shapes, inputs, parameters, restores[0], like)
+        return cls(record, layout, tensors, inputs, parameters, restores[0], like)
 
     @property
     def reduction(self) -> str:

@@ -52,7 +52,7 @@ POSITIVE = Interval("a finite number > 0", low=0.0, open_low=True)
 FROM_0_TO_1 = Interval("a number in [0, 1]", low=0.0, high=1.0)
 OR_INFINITE = Interval("a number", low=-math.inf, high=math.inf)
 INT64 = Interval("an int of 64 bits", low=-(2**63), high=2**63 - 1, integer=True)
-ONE_OR_TWO = Interval("1 or 2", low=1, high=2, integer=True)
+ONE_OR_TWO = Interval("the int 1 or 2", low=1, high=2, integer=True)
 NORM_DEGREE = Interval("a finite number >= 1", low=1.0)
 LOGARITHM_BASE = Interval("a base > 1", low=1.0, open_low=True)
 

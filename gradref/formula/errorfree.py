@@ -52,6 +52,12 @@ def two_sum(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     return s, (a - (s - bb)) + (b - bb)
 
 
+def shifted_difference(x: Tensor, y: Tensor, shift: float) -> Tensor:
+    """Return x − y + shift, with what rounding the difference has lost."""
+    rounded, lost = two_sum(x, -y)
+    return rounded + shift + torch.where(lost.isnan(), 0.0, lost)
+
+
 def two_product(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return a·b as a rounded product and its exact error (Dekker 1971); 0 if that overflows."""
     p = torch.as_tensor(a * b)
