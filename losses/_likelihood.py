@@ -211,7 +211,7 @@ def gaussian_nll_loss_gradient(
     """
     v, r = var.clamp(min=eps), input - target
     if wrt == "var":
-        return -_excess(r, v, 1.0) / v / 2
+        return _shortfall(r, v, 1.0) / v / 2
     return r / v if wrt == "input" else -r / v
 
 
@@ -229,7 +229,7 @@ def gaussian_nll_loss_hessian_diagonal(
     """
     v, r = var.clamp(min=eps), input - target
     if wrt == along == "var":
-        return _excess(r, v, 0.5) / v / v
+        return -_shortfall(r, v, 0.5) / v / v
     if "var" in (wrt, along):
         return -r / v / v if "input" in (wrt, along) else r / v / v
     return torch.where(r.isnan(), r, 1 / v if wrt == along else -1 / v)
@@ -238,9 +238,9 @@ def gaussian_nll_loss_hessian_diagonal(
 gaussian_nll_loss_hvp = partial_hvp(gaussian_nll_loss)
 
 
-def _excess(r: Tensor, v: Tensor, level: float) -> Tensor:
-    """r²/v − level, from the exact r² where that cancels."""
+def _shortfall(r: Tensor, v: Tensor, level: float) -> Tensor:
+    """level − r²/v, from the exact r² where that cancels."""
     quotient = r * (r / v)
     square, lost = two_product(r, r)
-    cancelled = ((square - level * v) + lost) / v
-    return torch.where((quotient - level).abs() < level / 2, cancelled, quotient - level)
+    cancelled = ((level * v - square) - lost) / v
+    return torch.where((quotient - level).abs() < level / 2, cancelled, level - quotient)

@@ -29,7 +29,7 @@ REDUCTIONS = ("none", "mean", "sum")
 def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """Regular points of the domain: away from kinks and from the edge of a probability."""
     generator = torch.Generator().manual_seed(1)
-    shape = (4, 5 * record.parts)
+    shape = (4, 5 * record.parts) if len(record.arguments) < 3 else (2, 3)
 
     def probabilities() -> Tensor:
         return torch.rand(shape, generator=generator, dtype=F64) * 0.8 + 0.1

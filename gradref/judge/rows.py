@@ -39,16 +39,14 @@ UNDERFLOW = 2.0**-1074
 MOST_CHUNKS = 5
 """Chunks of a sample that are reduced at most: every row is judged by itself."""
 
-CHUNKS = 15
-"""Chunks of all samples together that are reduced, but at least one of each."""
-
 
 @dataclass(frozen=True)
 class RowsExam:
     """One operation with one setting of its parameters, in one dtype, on rows of several lengths.
 
     Of every length there are ``rows`` of numbers that all formats hold, the same for every dtype,
-    and ``own`` ones of the dtype.
+    and ``own`` ones of the dtype. About ``chunks`` groups of them are reduced, one at least of each
+    length, of the dtype's own where there are any.
     """
 
     case: Case
@@ -56,6 +54,7 @@ class RowsExam:
     rows: int
     own: int
     seed: int
+    chunks: int = 15
     declared: Operation | None = None
 
     @cached_property
@@ -78,16 +77,23 @@ class RowsExam:
     def questions(self) -> Iterator[tuple[Quantity, list[Question]]]:
         """Yield every quantity with what is asked for it, a question for each sample."""
         for quantity in quantities(self.record, self.samples[0]):
-            asked = []
-            for sample in self.samples:
-                of = sample
-                if quantity.reduction != "none":
-                    rows = self._truth(sample).finite_rows(quantity)
-                    of = sample.take(rows[: max(1, CHUNKS // len(self.samples)) * CHUNK])
-                asked.append(Question(self.record, self.case, quantity, of))
-            yield quantity, asked
+            samples = self.samples
+            if quantity.reduction != "none":
+                samples = [self._reduced(sample, quantity) for sample in self._own]
+            yield quantity, [Question(self.record, self.case, quantity, s) for s in samples]
         for truth in _TRUTHS.values():
             truth.keep()
+
+    @property
+    def _own(self) -> list[Sample]:
+        """The samples with numbers of the dtype; all, where they are of one kind."""
+        kinds = bool(self.rows) + bool(self.own)
+        return self.samples[kinds - 1 :: kinds]
+
+    def _reduced(self, sample: Sample, quantity: Quantity) -> Sample:
+        """Return the groups of rows of a sample that are reduced."""
+        rows = self._truth(sample).finite_rows(quantity)
+        return sample.take(rows[: max(1, self.chunks // len(self._own)) * CHUNK])
 
     def _truth(self, sample: Sample) -> RowTruth:
         return truth_of(self.record, sample)

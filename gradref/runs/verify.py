@@ -23,7 +23,7 @@ Mode = Literal["smoke", "quick", "full"]
 
 SIZES = {
     "smoke": {torch.float32: 20_000, torch.float64: 10_000},
-    "quick": {torch.float32: 30_000, torch.float64: 30_000},
+    "quick": {torch.float32: 20_000, torch.float64: 32_000},
     "full": {torch.float32: 400_000, torch.float64: 400_000},
 }
 """Inputs of an elementwise function drawn for a dtype, besides all those of 16 bits.
@@ -31,9 +31,12 @@ SIZES = {
 Every float32 input is in a certificate; float64 is also asked about the inputs of the others.
 """
 
-LENGTHS = {"smoke": (1, 3, 5), "quick": (1, 2, 3, 5, 7), "full": (1, 2, 3, 4, 5, 8, 13)}
+LENGTHS = {"smoke": (1, 3, 5), "quick": (1, 2, 3, 6), "full": (1, 2, 3, 4, 5, 8, 13)}
 ROWS = {"smoke": (48, 16), "quick": (400, 104), "full": (1200, 304)}
 """Rows of every length: of numbers that all formats hold, and of the dtype's own."""
+
+CHUNKS = {"smoke": 15, "quick": 6, "full": 30}
+"""Groups of rows that are reduced, or at least one for every length."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def exam_of(case: Case, mode: Mode, seed: int, dtypes: tuple[str, ...]) -> Exam:
     if case.record.kind == "elementwise":
         return ElementwiseExam(case, SIZES[mode], seed, dtypes)
     rows, own = ROWS[mode]
-    return RowsExam(case, LENGTHS[mode], rows, own, seed)
+    return RowsExam(case, LENGTHS[mode], rows, own, seed, CHUNKS[mode])
 
 
 def jobs(
