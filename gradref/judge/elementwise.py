@@ -148,6 +148,8 @@ class ElementwiseExam:
             g.of_elements(self.jets[order], points, dtype, roots, is_product)
             for g in (gate, NOTABLE)
         )
+        if is_product and dtype is torch.float64:
+            allowed = self._of_the_product(allowed, order, truth)
         if quantity.role == "derivative_from_output":
             allowed = allowed + self._lost_by_rounding_the_output(gate.claims[dtype])
         undecided = np.isnan(truth.high) & ~self.special
@@ -181,6 +183,16 @@ class ElementwiseExam:
         if vector is not None:
             at[vector] = number(float(self.sample.grad_output[index]), dtype)
         return at
+
+    def _of_the_product(self, allowed: Floats, order: int, truth: Balls) -> Floats:
+        """Return what errors of f′ are worth in its product, to 2 times as many ulp, and rounding.
+
+        In other dtypes the product is rounded once, from float64.
+        """
+        vector, dtype = np.abs(to_floats(self.sample.grad_output)), torch.float64
+        with np.errstate(all="ignore"):
+            worth = vector * spacing(self.jets[order].high, dtype) / spacing(truth.high, dtype)
+        return np.maximum(allowed, np.nan_to_num(allowed * worth) + 0.5)
 
     def _lost_by_rounding_the_output(self, claim: float) -> Floats:
         """Return what ``claim`` ulp of y = f(x) are worth in f′, in ulp: |f″/f′| of them."""
