@@ -291,10 +291,10 @@ SIGNS = {"anchor": (1, 1, 0), "positive": (-1, 0, 1), "negative": (0, -1, -1)}
 
 @dataclass(frozen=True)
 class _Triplet:
-    """a − p, a − n and p − n, what each distance counts for, and the loss before the maximum."""
+    """a − p, a − n, with ``swap`` p − n, what each counts for, and the loss before the maximum."""
 
-    differences: tuple[Tensor, Tensor, Tensor]
-    weights: tuple[Tensor, Tensor, Tensor]
+    differences: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
     lacks: Tensor
 
     @classmethod
@@ -308,13 +308,17 @@ class _Triplet:
         eps: float,
         swap: bool,
     ) -> _Triplet:
-        pairs = (anchor, positive), (anchor, negative), (positive, negative)
-        near, far, other = (shifted_difference(x, y, eps) for x, y in pairs)
-        to_far, to_other = _norm(far, p), _norm(other, p)
-        closer = (torch.sign(to_far - to_other) + 1) / 2 * swap  # 1 for p, ½ where both are
-        lacks = _norm(near, p) - (torch.minimum(to_far, to_other) if swap else to_far) + margin
-        share = closer.unsqueeze(-1)
-        return cls((near, far, other), (torch.ones_like(share), share - 1, -share), lacks)
+        near = shifted_difference(anchor, positive, eps)
+        far = shifted_difference(anchor, negative, eps)
+        to_near, to_far = _norm(near, p), _norm(far, p)
+        one = torch.ones_like(to_far).unsqueeze(-1)
+        if not swap:
+            return cls((near, far), (one, -one), to_near - to_far + margin)
+        other = shifted_difference(positive, negative, eps)
+        to_other = _norm(other, p)
+        share = (torch.sign(to_far - to_other).unsqueeze(-1) + 1) / 2  # 1 for p, ½ where both are
+        lacks = to_near - torch.minimum(to_far, to_other) + margin
+        return cls((near, far, other), (one, share - 1, -share), lacks)
 
     def combined(
         self, wrt: str, derivative: Callable[[Tensor, int], Tensor], along: str | None = None
@@ -325,9 +329,8 @@ class _Triplet:
         """
         result = torch.zeros_like(self.differences[0])
         moving = (1, 1, 1) if along is None else SIGNS[along]
-        for u, weight, sign, by in zip(
-            self.differences, self.weights, SIGNS[wrt], moving, strict=True
-        ):
+        terms = zip(self.differences, self.weights, SIGNS[wrt], moving, strict=False)
+        for u, weight, sign, by in terms:  # without swap there is no third
             if sign and by:
                 result = result + torch.where(weight == 0, 0.0, sign * weight * derivative(u, by))
         return result.masked_fill((self.lacks < 0).unsqueeze(-1), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,13 +104,16 @@ Inputs = Mapping[str, tuple[Tensor, Extent]]
 
 
 def _evaluate(
-    formula: Callable[..., Tensor], layout: Layout, inputs: Inputs, extent: Extent
+    formula: Callable[..., Tensor],
+    layout: Layout,
+    inputs: Inputs,
+    blocks: Iterable[tuple[slice, ...]],
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
     """Yield each block, and ``formula`` of the arrays there, widened."""
     canonical = {
         name: (layout.canonical(array, extent), extent) for name, (array, extent) in inputs.items()
     }
-    for block in layout.blocks(extent):
+    for block in blocks:
         yield (
             block,
             formula(
@@ -134,35 +137,36 @@ def compute(
 ) -> Tensor:
     """Return ``formula`` of the inputs, rounded once to ``dtype``, in ``out`` or fresh memory."""
     first, _ = next(iter(inputs.values()))
-    evaluated = _evaluate(formula, layout, inputs, extent)
-    results = ((block, narrowed(result, dtype)) for block, result in evaluated)
+
+    def in_one_block() -> Tensor:
+        ((_, wide),) = _evaluate(formula, layout, inputs, [()])
+        return layout.restore(narrowed(wide, dtype), extent)
+
     if out is None and len(list(itertools.islice(layout.blocks(extent), 2))) == 1:
-        return layout.restore(next(results)[1], extent)
+        return in_one_block()
     direct = out is not None and out.is_contiguous()
     result = (
         out if out is not None and direct else first.new_empty(layout.shape_of(extent), dtype=dtype)
     )
     into = layout.canonical(result, extent)
     try:
-        for block, narrow in results:
-            into[block] = narrow
+        for block, wide in _evaluate(formula, layout, inputs, layout.blocks(extent)):
+            into[block] = narrowed(wide, dtype)
     except RuntimeError:
         if out is not None:
             raise
-        whole = {name: widen(layout.canonical(array, e)) for name, (array, e) in inputs.items()}
-        return layout.restore(
-            narrowed(formula(**whole), dtype), extent
-        )  # under vmap: no buffer fits
+        return in_one_block()  # under vmap a mapped array fits into no buffer
     return result if out is None or direct else out.copy_(result)
 
 
 def summed(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:
     """Return the float64 sum over all rows of ``formula``, one number for each class."""
     rows = tuple(range(len(layout.lead)))
-    by_block = [wide.sum(rows) for _, wide in _evaluate(formula, layout, inputs, "element")]
-    return torch.stack(by_block).sum(0)
+    evaluated = _evaluate(formula, layout, inputs, layout.blocks("element"))
+    return torch.stack([wide.sum(rows) for _, wide in evaluated]).sum(0)
 
 
 def total(formula: Callable[..., Tensor], layout: Layout, inputs: Inputs) -> Tensor:
     """Return the float64 sum of ``formula`` over all blocks."""
-    return torch.stack([wide.sum() for _, wide in _evaluate(formula, layout, inputs, "row")]).sum()
+    evaluated = _evaluate(formula, layout, inputs, layout.blocks("row"))
+    return torch.stack([wide.sum() for _, wide in evaluated]).sum()
