@@ -29,7 +29,7 @@ REDUCTIONS = ("none", "mean", "sum")
 def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """Regular points of the domain: away from kinks and from the edge of a probability."""
     generator = torch.Generator().manual_seed(1)
-    shape = (4, 5 * record.parts) if len(record.arguments) < 3 else (2, 3)
+    shape = (3, 3 * record.parts) if len(record.arguments) < 3 else (2, 3)
 
     def probabilities() -> Tensor:
         return torch.rand(shape, generator=generator, dtype=F64) * 0.8 + 0.1
@@ -44,7 +44,7 @@ def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...],
         domains = record.array_domains({**record.parameters, **case}).get(name)
         domain = case.get(name) or (domains[0] if domains else None)
         if domain is not None and domain.integer:
-            chosen.append(torch.tensor([0, 4, 2, 3]))
+            chosen.append(torch.tensor([0, 2, 1]))
         elif domain is not None and domain.extent == "class":
             chosen.append(normal()[0].requires_grad_())
         elif domain is not None and domain.values:
