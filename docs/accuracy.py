@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from docs.tables import table
+from gradref.cli import certified
 from gradref.declare.operation import called, operations
 from gradref.judge import gates
 from gradref.judge.elementwise import NEAR_ROOT, ORDERS
-from gradref.report.certification import run_all
 from gradref.sweep import archive
 from gradref.sweep.certificate import OURS, Certificate
 from gradref.sweep.native import SUBJECT as FUSED
@@ -87,7 +87,7 @@ def certify() -> None:
         elif len(known) < len(found):
             archive.replace(path, known)
     todo = stale()
-    if todo and run_all(todo, CERTIFICATES) != 0:
+    if todo and certified(todo, CERTIFICATES) != 0:
         raise SystemExit("a certificate did not pass: see above")
 
 

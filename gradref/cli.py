@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,13 +180,27 @@ def certify(
 
 
 def _certified(selected: Sequence[Any], orders: list[int] | None, out: Path) -> int:
-    """Run the sweeps of the chosen orders; return the exit status."""
-    from gradref.report import certification
-
+    """Certify the chosen orders and show it; return the exit status."""
     chosen = [sweep for sweep in selected if orders is None or sweep.order in orders]
     if not chosen:
         raise typer.BadParameter("nothing elementwise among the operations")
-    return certification.run_all(chosen, out)
+    return certified(chosen, out)
+
+
+def certified(sweeps: Sequence[Any], folder: Path) -> int:
+    """Certify some quantities behind a progress bar; return the exit status."""
+    from rich.console import Console
+
+    from gradref.report import certification
+    from gradref.runs.certify import certify_all, processes
+
+    with processes() as (rank, world):
+        console = Console(quiet=rank != 0)
+        work = partial(certify_all, sweeps, folder)
+        passed = certification.follow(console, len(sweeps), work)
+        line = certification.closing_line(passed, len(sweeps), world, folder)
+        console.print(line, highlight=False)
+    return 0 if passed else 1
 
 
 def _options(claim: str | None) -> Any:
@@ -326,7 +341,7 @@ def bench(
     import torch
     from rich.console import Console
 
-    from gradref.bench.results import SIZES
+    from gradref.bench.results import SIZES, run_all
     from gradref.bench.subjects import WrongResultError, subjects
     from gradref.contenders.load import import_file
     from gradref.report import benchmarked
@@ -341,7 +356,9 @@ def bench(
     if not selected:
         raise typer.BadParameter("nothing that torch has too")
     try:
-        results = benchmarked.follow(console, selected, rounds, out)
+        results = benchmarked.follow(
+            console, len(selected), partial(run_all, selected, rounds, out)
+        )
     except WrongResultError as problem:
         typer.echo(f"gradref: {problem}", err=True)
         raise typer.Exit(1) from None

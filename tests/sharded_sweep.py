@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
+from gradref.cli import certified
 from gradref.declare.operation import operations
-from gradref.report.certification import run_all
 from gradref.sweep import sweep
 from gradref.sweep.journal import Chunk, Journal
 from gradref.sweep.sweep import Sweep
@@ -45,7 +45,7 @@ def short_sweep() -> Sweep:
 
 def certify(folder: str) -> int:
     Path(folder).mkdir(exist_ok=True)
-    return run_all([short_sweep()], Path(folder))
+    return certified([short_sweep()], Path(folder))
 
 
 def certify_by(processes: int, folder: str) -> int:

@@ -67,13 +67,20 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
     )
 
 
+OnSubject = Callable[[Subject], None]
+"""Called with a subject before it is timed."""
+
+
 def run_all(
-    subjects: Iterable[Subject], rounds: int, on_subject: Callable[[Subject], None]
+    subjects: Iterable[Subject], rounds: int, out: Path | None, on_subject: OnSubject
 ) -> Iterator[Result]:
-    """Yield the result of each subject; call ``on_subject`` before it is run."""
+    """Yield the result of each subject as it is measured; append it to a file if there is one."""
     for subject in subjects:
         on_subject(subject)
-        yield run(subject, rounds)
+        result = run(subject, rounds)
+        if out is not None:
+            append(result, out)
+        yield result
 
 
 def append(result: Result, path: Path) -> None:

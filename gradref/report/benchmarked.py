@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from gradref.bench.results import Result, append, run_all
+from gradref.bench.results import OnSubject, Result
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, PLAIN, STANDARD, Subject
 from gradref.report.terminal import progress
 
@@ -17,10 +17,10 @@ HEADER = ("shape", EAGER, "compiled", "fused", "plain", "bound", "GB/s")
 
 
 def follow(
-    console: Console, subjects: Sequence[Subject], rounds: int, out: Path | None
+    console: Console, total: int, benchmark: Callable[[OnSubject], Iterable[Result]]
 ) -> list[Result]:
-    """The results, appended to a file one by one, behind a bar that names what is timed."""
-    with progress(console, len(subjects), "timing") as bar:
+    """The results of a benchmark, behind a bar that names what is timed."""
+    with progress(console, total, "timing") as bar:
         task = bar.task_ids[0]
 
         def on_subject(subject: Subject) -> None:
@@ -28,10 +28,8 @@ def follow(
             bar.update(task, description=f"{label:48.48}")
 
         found = []
-        for result in run_all(subjects, rounds, on_subject):
+        for result in benchmark(on_subject):
             found.append(result)
-            if out is not None:
-                append(result, out)
             bar.advance(task)
         return found
 

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from gradref.declare.operation import called
 from gradref.report.terminal import progress
-from gradref.sweep.certificate import Certificate
-from gradref.sweep.sweep import Sweep, rank_and_world
+from gradref.runs.certify import Certified, OnChunk
+from gradref.sweep.sweep import Sweep
 
 
-def run_all(sweeps: Sequence[Sweep], folder: Path) -> int:
-    """Certify one quantity after the other; return the exit status."""
-    with _processes():
-        rank, world = rank_and_world()
-        console = Console(quiet=rank != 0)
-        passed = True
-        with progress(console, len(sweeps), "certifying") as bar:
-            for sweep in sweeps:
-                task = bar.add_task(f"{_label(sweep):44.44}", total=None)
-                certificate, start = sweep.certified(folder), time.perf_counter()
-                speed = "already certified"
-                if certificate is None:
-                    certificate = sweep.run(folder, functools.partial(_advance, bar, task))
-                    rate = certificate.total.inputs / (time.perf_counter() - start) / 1e6
-                    speed = f"{rate:.1f} M inputs/s"
-                bar.remove_task(task)
-                bar.advance(bar.task_ids[0])
-                console.print(_line(sweep, certificate, speed), highlight=False)
-                passed &= certificate.passed
-        ranks = f" by {world} processes" if world > 1 else ""
-        console.print(
-            f"[bold green]pass[/]: {len(sweeps)} certificates{ranks} in {folder}"
-            if passed
-            else f"[bold red]not passed[/]: {len(sweeps)} certificates{ranks} in {folder}",
-            highlight=False,
-        )
-    return 0 if passed else 1
+def follow(console: Console, total: int, certify: Callable[[OnChunk], Iterable[Certified]]) -> bool:
+    """Show sweeps while they run; return whether every certificate passed."""
+    passed = True
+    with progress(console, total, "certifying") as bar:
+        whole, part = bar.task_ids[0], bar.add_task("", total=None)
+
+        def on_chunk(sweep: Sweep, done: int, of: int) -> None:
+            bar.update(part, description=f"{_label(sweep):44.44}", completed=done, total=of)
+
+        for certified in certify(on_chunk):
+            bar.advance(whole)
+            bar.reset(part, total=None)
+            console.print(_line(certified), highlight=False)
+            passed &= certified.certificate.passed
+    return passed
 
 
-def _advance(bar: Progress, task: TaskID, done: int, of: int) -> None:
-    bar.update(task, completed=done, total=of)
+def closing_line(passed: bool, total: int, processes: int, folder: Path) -> str:
+    """Return how many certificates were made, by how many processes, and where they are."""
+    verdict = "[bold green]pass[/]" if passed else "[bold red]not passed[/]"
+    ranks = f" by {processes} processes" if processes > 1 else ""
+    return f"{verdict}: {total} certificates{ranks} in {folder}"
 
 
 def _label(sweep: Sweep) -> str:
@@ -58,28 +42,14 @@ def _label(sweep: Sweep) -> str:
     return f"{name} {sweep.quantity} {sweep.dtype} {sweep.device}"
 
 
-def _line(sweep: Sweep, certificate: Certificate, speed: str) -> str:
+def _line(certified: Certified) -> str:
+    certificate, speed = certified.certificate, certified.inputs_per_second
     total = certificate.total
     verdict = "[green]pass[/]" if certificate.passed else "[bold red]FAIL[/]"
     rounding = f"{total.incorrectly_rounded:,} of {total.inputs:,} not correctly rounded"
     worst = ", ".join(f"{region.tally.worst:.4f}" for region in certificate.regions.values())
+    rate = "already certified" if speed is None else f"{speed / 1e6:.1f} M inputs/s"
     return (
-        f"{verdict} [bold]{_label(sweep)}[/]\n"
-        f"     {certificate.grade}; worst {worst} ulp; {rounding}; {speed}"
+        f"{verdict} [bold]{_label(certified.sweep)}[/]\n"
+        f"     {certificate.grade}; worst {worst} ulp; {rounding}; {rate}"
     )
-
-
-@contextmanager
-def _processes() -> Iterator[None]:
-    """Join the process group that torchrun has prepared, if it has."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield
-        return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
