@@ -62,8 +62,7 @@ def euclidean_norm(input: Tensor, target: Tensor, dim: int = -1) -> Tensor:
     >>> euclidean_norm(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor(5.)
     """
-    scale, direction = _polar(input - target, dim)
-    return scale.squeeze(dim) * direction.square().sum(dim).sqrt()
+    return _norm(input - target, 2)
 
 
 @gradient(euclidean_norm)
@@ -82,8 +81,8 @@ def euclidean_norm_gradient(
     >>> euclidean_norm_gradient(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor([0.6000, 0.8000])
     """
-    unit = _unit(input - target, dim)
-    return unit if wrt == "input" else -unit
+    slope = _slope(input - target, 2)
+    return slope if wrt == "input" else -slope
 
 
 @hvp(euclidean_norm)
@@ -102,11 +101,8 @@ def euclidean_norm_hvp(
     >>> euclidean_norm_hvp(torch.tensor([3.0, 4.0]), torch.zeros(2), torch.tensor([1.0, 0.0]))
     tensor([ 0.1280, -0.0960])
     """
-    residual = input - target
-    unit = _unit(residual, dim)
-    across = tangent * _others(unit.square(), unit, dim) - unit * _others(unit * tangent, unit, dim)
-    product = across / euclidean_norm(input, target, dim).unsqueeze(dim)
-    return product if wrt == along else -product
+    bend = _bend(input - target, 2, tangent)
+    return bend if wrt == along else -bend
 
 
 @hessian_diagonal(euclidean_norm)
@@ -123,8 +119,7 @@ def euclidean_norm_hessian_diagonal(
     >>> euclidean_norm_hessian_diagonal(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor([0.1280, 0.0720])
     """
-    unit = _unit(input - target, dim)
-    return _others(unit.square(), unit, dim) / euclidean_norm(input, target, dim).unsqueeze(dim)
+    return _bend_diagonal(input - target, 2)
 
 
 # --- distance to a similar vector, and to one that is not ----------------------------------------
@@ -339,31 +334,20 @@ class _Triplet:
 # --- norms and their derivatives -----------------------------------------------------------------
 
 
-def _polar(residual: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest magnitude, and the residual in units of it."""
-    scale = residual.abs().amax(dim, keepdim=True)
-    return scale, residual / torch.where((scale == 0) | scale.isinf(), 1.0, scale)
-
-
-def _unit(residual: Tensor, dim: int) -> Tensor:
-    _, direction = _polar(residual, dim)
-    norm = direction.square().sum(dim, keepdim=True).sqrt()
-    return direction / torch.where(norm == 0, 1.0, norm)
-
-
-def _others(terms: Tensor, unit: Tensor, dim: int) -> Tensor:
-    """For every i the sum of the terms j ≠ i; a sum of its own where u_i dominates."""
-    largest = unit.abs().argmax(dim, keepdim=True)
-    first = torch.zeros_like(unit, dtype=torch.bool).scatter(dim, largest, True)
-    total = terms.sum(dim, keepdim=True)
-    return torch.where(first, terms.masked_fill(first, 0).sum(dim, keepdim=True), total - terms)
-
-
 def _power_sum(u: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
     """The largest |u| of every row, w = u in units of it, and Σ|w|ᵖ, which is 1 to n."""
-    scale, w = _polar(u, -1)
+    scale = u.abs().amax(-1, keepdim=True)
+    w = u / torch.where((scale == 0) | scale.isinf(), 1.0, scale)
     total = w.abs().pow(p).sum(-1, keepdim=True)
     return scale, w, torch.where(total == 0, 1.0, total)
+
+
+def _others(terms: Tensor, w: Tensor) -> Tensor:
+    """For every i the sum of the terms j ≠ i; a sum of its own where |wᵢ| is the largest."""
+    largest = w.abs().argmax(-1, keepdim=True)
+    first = torch.zeros_like(w, dtype=torch.bool).scatter(-1, largest, True)
+    total = terms.sum(-1, keepdim=True)
+    return torch.where(first, terms.masked_fill(first, 0).sum(-1, keepdim=True), total - terms)
 
 
 def _norm(u: Tensor, p: float) -> Tensor:
@@ -385,8 +369,8 @@ def _bend(u: Tensor, p: float, v: Tensor) -> Tensor:
         return torch.where(u.isnan(), u, 0 * v)
     scale, w, total = _power_sum(u, p)
     slope = w.sign() * w.abs().pow(p - 1)
-    own = w.abs().pow(p - 2) * v * _others(w.abs().pow(p), w, -1)
-    return (p - 1) * (own - slope * _others(slope * v, w, -1)) * total.pow(1 / p - 2) / scale
+    own = w.abs().pow(p - 2) * v * _others(w.abs().pow(p), w)
+    return (p - 1) * (own - slope * _others(slope * v, w)) * total.pow(1 / p - 2) / scale
 
 
 def _bend_diagonal(u: Tensor, p: float) -> Tensor:
@@ -394,5 +378,5 @@ def _bend_diagonal(u: Tensor, p: float) -> Tensor:
     if p == 1:
         return torch.where(u.isnan(), u, 0.0)
     scale, w, total = _power_sum(u, p)
-    own = w.abs().pow(p - 2) * _others(w.abs().pow(p), w, -1)
+    own = w.abs().pow(p - 2) * _others(w.abs().pow(p), w)
     return (p - 1) * own * total.pow(1 / p - 2) / scale
