@@ -224,15 +224,15 @@ def _certify_kernels(
 ) -> int:
     """Certify the elementwise kernels of a module in a process of their own; return the status."""
     from gradref.contenders.exhaustive import sweeps
-    from gradref.contenders.load import load
     from gradref.contenders.sandbox import Sandbox
     from gradref.runs.check import cases
 
-    try:
-        kernels = [k for k in load(module) if not names or {k.name, k.operation} & set(names)]
-    except (ValueError, ImportError, TypeError) as error:
-        raise typer.BadParameter(str(error)) from None
     with Sandbox(module, None) as runner:
+        try:
+            kernels = runner.kernels
+        except ImportError as error:
+            raise typer.BadParameter(str(error)) from None
+        kernels = [k for k in kernels if not names or {k.name, k.operation} & set(names)]
         selected = [
             sweep
             for device in devices

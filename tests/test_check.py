@@ -226,7 +226,7 @@ def test_a_layout_that_a_library_does_not_take_is_recorded(
     ("problem", "said"),
     [
         ('raise RuntimeError("no licence")', "RuntimeError: no licence"),
-        ("import os; os.abort()", "its process crashes: SIGABRT"),
+        ("import os; os.abort()", "importing it crashes: SIGABRT"),
     ],
 )
 def test_an_import_that_fails_only_in_its_own_process(
@@ -263,7 +263,7 @@ def test_a_failure_is_explained(name: str) -> None:
 
 def test_what_can_be_judged() -> None:
     assert [k.name for k in load(FILE, "silu")] == ["right", "crash", "hang", "raise", "shape"]
-    assert load("torch.nn.functional", "gelu")[0].functions.keys() == {"function"}
+    assert load("torch.nn.functional", "gelu")[0].named.keys() == {"function"}
     assert load("kernels_to_check:Straight", "relu")[0].operation == "relu"
     assert load("aten::silu")[0].operation == "silu"
     module = load("torch.nn:GELU", "gelu")[0]
@@ -271,7 +271,7 @@ def test_what_can_be_judged() -> None:
     loss = load("torch.nn:CrossEntropyLoss", "cross_entropy")[0]
     assert loss.settings["reduction"] == "mean"
     named = load("activations", "silu")[0]
-    assert set(named.functions) == {"forward", "derivative", "second_derivative"}
+    assert set(named.named) == {"forward", "derivative", "second_derivative"}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Candidate(Contender):
         """The name of the kernel."""
         return self.kernel.name
 
-    def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
+    def ways(self, record: Operation, quantity: Quantity) -> tuple[Role, ...]:
         """Return the functions that compute a quantity.
 
         A jvp and a gradient that comes with the value are those of the first argument.
@@ -55,7 +55,7 @@ class Candidate(Contender):
         return tuple(
             role
             for role in roles
-            if role in self.kernel.functions
+            if role in self.kernel.named
             and only_first.get(role, "") in first
             and (is_elementwise or not self._is_for_another_reduction(role, quantity))
         )

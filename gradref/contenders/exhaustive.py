@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from gradref.contenders.candidate import Candidate
-from gradref.contenders.kernel import Kernel
-from gradref.contenders.sandbox import Runner
+from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.sandbox import Host
 from gradref.judge.gates import Gate
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
 from gradref.judge.verdict import Case, Verdict
@@ -29,13 +29,9 @@ class Swept:
 
     case: Case
     quantity: Quantity
-    way: str
+    way: Role
     candidate: Candidate
-
-    @property
-    def __wrapped__(self) -> Any:
-        """What a digest is taken of."""
-        return self.candidate.kernel.functions[self.way]  # type: ignore[index]  # a role
+    host: Host
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the results; raise where there are none."""
@@ -48,35 +44,46 @@ class Swept:
         return answer.result.to(x.device)
 
 
-def sweeps(kernel: Kernel, case: Case, runner: Runner, gate: Gate) -> Iterator[Sweep]:
+class KernelSweep(Sweep):
+    """A sweep of one quantity as somebody's function computes it."""
+
+    @cached_property
+    def source(self) -> str:
+        """Return the digest of the function, which is taken where it is called."""
+        swept = self.candidate
+        assert isinstance(swept, Swept)
+        return swept.host.digest(swept.candidate.kernel.name, swept.way)
+
+
+def sweeps(kernel: Kernel, case: Case, host: Host, gate: Gate) -> Iterator[Sweep]:
     """Yield a sweep for every quantity of an elementwise kernel, for every way to ask."""
     if kernel.record.kind != "elementwise":
         return
-    candidate = Candidate(kernel, runner)
+    candidate = Candidate(kernel, host)
     parameters = {**kernel.record.parameters, **case.parameters}
     for quantity in ELEMENTWISE:
         if quantity.role not in ("value", "derivative", "second_derivative"):
             continue
         for way in candidate.ways(kernel.record, quantity):
-            if kernel.keywords(way, parameters) is None:  # type: ignore[arg-type]  # a role
+            if kernel.keywords(way, parameters) is None:
                 continue
-            yield Sweep(
+            yield KernelSweep(
                 kernel.record,
                 case.parameters,
                 quantity.role,
                 case.dtype,
                 case.device,
                 subject=kernel.name,
-                candidate=Swept(case, quantity, way, candidate),
+                candidate=Swept(case, quantity, way, candidate, host),
                 claim=gate.claims[case.torch_dtype],
             )
 
 
-def exhaustive(kernel: Kernel, case: Case, runner: Runner, gate: Gate) -> Iterator[Verdict]:
+def exhaustive(kernel: Kernel, case: Case, host: Host, gate: Gate) -> Iterator[Verdict]:
     """Yield the verdicts of the sweeps; a 16-bit format has been tried in whole already."""
     if case.dtype != "float32":
         return
-    for sweep in sweeps(kernel, case, runner, gate):
+    for sweep in sweeps(kernel, case, host, gate):
         quantity = f"{sweep.quantity} at all 2^32"
         with tempfile.TemporaryDirectory() as folder:
             try:

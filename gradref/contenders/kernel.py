@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -43,20 +43,22 @@ def index_or_probability(record: Operation) -> str | None:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Somebody's functions for one operation.
+    """Somebody's functions for one operation, as they are declared.
 
-    ``settings`` holds the parameters that they are written for; those that a function takes by name
-    are passed to it. ``targets`` says which kinds of target the kernel takes, ``flushes`` that it
-    treats subnormal numbers as 0.
+    ``named`` says which parameters the function of a role takes by name, None for any. ``settings``
+    holds the parameters that they are written for; those that a function takes by name are passed
+    to it. ``targets`` says which kinds of target the kernel takes, ``flushes`` that it treats
+    subnormal numbers as 0. The ``functions`` are only where they are called.
     """
 
     name: str
     operation: str
-    functions: Mapping[Role, Callable[..., Any]]
+    named: Mapping[Role, frozenset[str] | None]
     settings: Mapping[str, Any]
     library: str = "torch"
     targets: Targets = "index"
     flushes: bool = False
+    functions: Mapping[Role, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
     @cached_property
     def record(self) -> Operation:
@@ -101,25 +103,31 @@ class Kernel:
             if setting not in records[operation].parameters:
                 known = [*keys, *records[operation].parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
-        return cls(name, operation, functions, settings, library, targets, subnormals == "flush")
+        return cls(
+            name,
+            operation,
+            {role: _taken_by_name(function) for role, function in functions.items()},
+            settings,
+            library,
+            targets,
+            subnormals == "flush",
+            functions,
+        )
+
+    def declaration(self) -> Kernel:
+        """Return what another process is told of the kernel: all but the functions."""
+        return replace(self, functions={})
 
     def accepts(self, role: Role, parameter: str) -> bool:
         """Return whether a function takes a parameter of the operation by name."""
-        try:
-            signature = inspect.signature(self.functions[role])
-        except ValueError:  # a function written in C: torch's own, which take what they document
-            return True
-        kinds = {p.name: p.kind for p in signature.parameters.values()}
-        if inspect.Parameter.VAR_KEYWORD in kinds.values():
-            return True
-        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return kinds.get(parameter) in by_name
+        names = self.named[role]
+        return names is None or parameter in names
 
     def takes(self, argument: str) -> bool:
         """Return whether the kernel takes an argument: as an array, as a setting or by name."""
         if argument in self.record.arguments or argument in self.settings:
             return True
-        return any(self.accepts(role, argument) for role in self.functions)
+        return any(self.accepts(role, argument) for role in self.named)
 
     @property
     def missing(self) -> list[str]:
@@ -159,3 +167,16 @@ class Kernel:
             if agrees and chosen not in seen:
                 seen.append(chosen)
                 yield chosen
+
+
+def _taken_by_name(function: Callable[..., Any]) -> frozenset[str] | None:
+    """Return the names of what a function takes by name; None where it takes any."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a function written in C: torch's own, which take what they document
+        return None
+    kinds = {p.name: p.kind for p in signature.parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():
+        return None
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(name for name, kind in kinds.items() if kind in by_name)

@@ -57,7 +57,10 @@ def import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     sys.path.insert(0, str(path.parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise _not_imported(str(path), problem) from problem
     return module
 
 
@@ -68,7 +71,14 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             reject("subject", repr(name), WANTS, ImportError)
-        raise
+        raise _not_imported(name, error) from error
+    except Exception as problem:
+        raise _not_imported(name, problem) from problem
+
+
+def _not_imported(subject: str, problem: Exception) -> ImportError:
+    """Return the error that says what somebody's module raises."""
+    return ImportError(f"{subject}: importing it raises {type(problem).__name__}: {problem}")
 
 
 def _of_module(module: ModuleType) -> list[Kernel]:

@@ -7,18 +7,21 @@ before its parent imports it, so that both do at the same time.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import resource
 import signal
 import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from gradref.contenders.call import Call, Returned
-    from gradref.contenders.kernel import Kernel
+    from gradref.contenders.kernel import Kernel, Role
 
 TIME_LIMIT = 20.0
 """Seconds that one call may take, besides 5 for every million numbers: a machine may be shared."""
@@ -26,12 +29,25 @@ TIME_LIMIT = 20.0
 START_LIMIT = 120.0
 """Seconds that importing the kernels may take."""
 
+MEMORY_LIMIT = 4 << 30
+"""Bytes of memory of its own that a kernel's process may have."""
+
+Request = tuple[Literal["answer", "digest"], Any]
+
 
 class Runner(Protocol):
     """What calls the functions of a kernel, in this process or in another."""
 
     def ask(self, call: Call) -> Returned:
         """Return the answer to one call."""
+        ...
+
+
+class Host(Runner, Protocol):
+    """A runner that has the functions, or reaches the process that has them."""
+
+    def digest(self, kernel: str, role: Role) -> str:
+        """Return the digest of everything that the results of a function depend on."""
         ...
 
 
@@ -47,17 +63,25 @@ class InProcess:
 
         return perform(self._kernels[call.kernel], call)
 
+    def digest(self, kernel: str, role: Role) -> str:
+        """Return the digest of everything that the results of a function depend on."""
+        from gradref.sweep.digest import source_digest
+
+        return source_digest(self._kernels[kernel].functions[role])
+
 
 class Sandbox:
     """Makes calls in a process that imports the kernels; in a new one after a crash or a hang.
 
-    The truth is never computed there, so that a kernel cannot return freed memory that holds it.
+    Nothing of the subject is imported here, where the truth is computed: a module may change how
+    this process computes, and a kernel may return freed memory that holds the truth.
     """
 
     def __init__(self, subject: str, operation: str | None) -> None:
         self._subject, self._operation = subject, operation
         self._process: BaseProcess | None = None
-        self._is_ready = False
+        self._kernels: list[Kernel] | None = None
+        self._count = 0
 
     def __enter__(self) -> Sandbox:
         return self
@@ -70,23 +94,54 @@ class Sandbox:
         if self._process is None:
             self._start()
 
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The declarations of the kernels; raise ImportError where there are none."""
+        self.prepare()
+        if self._kernels is None:
+            self._kernels = self._imported()
+        return self._kernels
+
     def ask(self, call: Call) -> Returned:
         """Return the answer to one call."""
         from gradref.contenders.call import Returned
 
-        self.prepare()
-        if not self._is_ready:
-            self._wait_until_imported()
+        limit = TIME_LIMIT + 5e-6 * sum(array.numel() for array in call.arrays)
         try:
-            self._connection.send_bytes(pickle.dumps(call))
-            limit = TIME_LIMIT + 5e-6 * sum(array.numel() for array in call.arrays)
-            if not self._connection.poll(limit):
-                self._stop()
-                return Returned(problem=f"hangs: no answer in {limit:.0f} s")
-            answer: Returned = pickle.loads(self._connection.recv_bytes())
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return Returned(problem=f"crashes: {self._cause()}")
+            answer: Returned = self._sent(("answer", call), limit)
+        except TimeoutError:
+            return Returned(problem=f"hangs: no answer in {limit:.0f} s")
+        except ConnectionError as problem:
+            return Returned(problem=f"crashes: {problem}")
         return answer
+
+    def digest(self, kernel: str, role: Role) -> str:
+        """Return the digest of everything that the results of a function depend on."""
+        found: str = self._sent(("digest", (kernel, role)), START_LIMIT)
+        return found
+
+    def _sent(self, request: Request, limit: float) -> Any:
+        """Return what the process replies to a request.
+
+        Raise TimeoutError where it takes too long, and ConnectionError where the process ends; the
+        next request is then to a new one.
+        """
+        _ = self.kernels  # the process is ready to reply
+        self._count += 1
+        until = time.monotonic() + limit
+        try:
+            self._connection.send_bytes(pickle.dumps((self._count, request)))
+            for count, reply in self._replies(until):
+                if count == self._count:  # another is one too many, of a fork of the process
+                    return reply
+        except (EOFError, OSError, pickle.UnpicklingError):
+            raise ConnectionError(self._cause()) from None
+        self._stop()
+        raise TimeoutError
+
+    def _replies(self, until: float) -> Iterator[tuple[int, Any]]:
+        while self._connection.poll(max(0.0, until - time.monotonic())):
+            yield pickle.loads(self._connection.recv_bytes())
 
     def _start(self) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -94,59 +149,86 @@ class Sandbox:
         arguments = (theirs, self._subject, self._operation)
         process = spawn.Process(target=_serve, args=arguments, daemon=True)
         process.start()
-        self._process, self._is_ready = process, False
+        self._process, self._kernels = process, None
         theirs.close()
 
-    def _wait_until_imported(self) -> None:
+    def _imported(self) -> list[Kernel]:
         if not self._connection.poll(START_LIMIT):
             self._stop()
             raise ImportError(f"{self._subject}: not imported within {START_LIMIT:g} s")
         try:
-            problem = self._connection.recv_bytes().decode()
-        except EOFError:
-            problem = f"its process crashes: {self._cause()}"
-        if problem:
+            found = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            found = f"{self._subject}: importing it crashes: {self._cause()}"
+        if isinstance(found, str):
             self._stop()
-            raise ImportError(f"{self._subject}: importing it in a process of its own: {problem}")
-        self._is_ready = True
+            raise ImportError(found)
+        kernels: list[Kernel] = found
+        return kernels
 
     def _cause(self) -> str:
+        """Return how the process has ended, and make sure that it has."""
         assert self._process is not None  # it has just been asked
         self._process.join(5)
         status = self._process.exitcode
-        self._process = None
-        if status is not None and status < 0:
+        self._stop()
+        if status is None:
+            return "its process closes the connection"
+        if status < 0:
             return signal.Signals(-status).name
         return f"its process ended with status {status}"
 
     def _stop(self) -> None:
+        """End the process and every other that it has started."""
         if self._process is not None:
+            if self._process.pid is not None:
+                _kill_session(self._process.pid)
             self._process.kill()
             self._process.join()
-            self._process = None
+            self._process = self._kernels = None
+
+
+def _kill_session(leader: int) -> None:
+    try:
+        if os.getsid(leader) == leader:
+            os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended, with all of them
 
 
 def _serve(connection: Connection, subject: str, operation: str | None) -> None:
-    """Import the kernels, then answer calls until the connection closes."""
+    """Import the kernels and send their declarations, then reply until the connection closes."""
+    os.setsid()
+    _silence()
     import torch
 
-    from gradref.contenders.call import perform
     from gradref.contenders.load import load
 
+    if not torch.cuda.is_available():  # whose driver reserves more than there is
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # overflows and the like are what the inputs are for
     try:
-        kernels: Mapping[str, Kernel] = {k.name: k for k in load(subject, operation)}
-    except Exception as problem:  # whatever somebody's module raises
-        connection.send_bytes(f"{type(problem).__name__}: {problem}".encode())
+        kernels = load(subject, operation)
+    except Exception as problem:
+        connection.send_bytes(pickle.dumps(str(problem)))
         return
     if dynamo := sys.modules.get("torch._dynamo"):
         dynamo.config.recompile_limit = 1 << 16  # a compiled kernel stays one in every dtype
-    connection.send_bytes(b"")
+    connection.send_bytes(pickle.dumps([kernel.declaration() for kernel in kernels]))
+    runner = InProcess(kernels)
     while True:
         try:
-            call: Call = pickle.loads(connection.recv_bytes())
+            count, (kind, content) = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
-        connection.send_bytes(pickle.dumps(perform(kernels[call.kernel], call)))
+        reply = runner.ask(content) if kind == "answer" else runner.digest(*content)
+        connection.send_bytes(pickle.dumps((count, reply)))
+
+
+def _silence() -> None:
+    """Send what the kernels print nowhere: the output is the judge's."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)

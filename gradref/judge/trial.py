@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradref.judge import state
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import Evidence, Explain
 from gradref.judge.gates import Gate
@@ -53,6 +54,10 @@ class Trial:
     ) -> Iterator[Verdict]:
         name, case = self.contender.name, exam.case
         answers = [self.contender.answer(question, way) for question in asked]
+        if bent := ", ".join(state.changes()):
+            words = f"the process that judges was changed, no verdict: {bent}"
+            yield Verdict.without_result(name, case, quantity.name, "fail", words)
+            return
         missing = next((a for a in answers if a.problem or a.unsupported), None)
         if missing is None:
             missing = next((m for m in map(malformed, asked, answers) if m is not None), None)

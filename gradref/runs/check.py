@@ -17,7 +17,6 @@ from gradref.contenders.conditions import CHEAP_CONDITIONS, CONDITIONS, broken_c
 from gradref.contenders.exhaustive import exhaustive
 from gradref.contenders.explain import explain
 from gradref.contenders.kernel import Kernel, Role, index_or_probability
-from gradref.contenders.load import load
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner, Sandbox
@@ -125,7 +124,7 @@ def _conditions(kernel: Kernel, case: Case, runner: Runner, options: Options) ->
     if options.conditions is not None:
         wanted = CONDITIONS if options.conditions else ()
     tried: dict[str, dict[Role, Answer]] = {}
-    for role in kernel.functions:
+    for role in kernel.named:
         broken = broken_conditions(kernel, case, role, runner, options.seed, wanted)
         for name, answer in broken:
             tried.setdefault(name, {})[role] = answer
@@ -155,7 +154,7 @@ def check_subject(
     """
     with sandbox or Sandbox(subject, operation) as runner:
         patterns = read_xfails(xfails) if xfails is not None else []
-        kernels = load(subject, operation)
+        kernels = runner.kernels
         run = Run(subject, asdict(options))
         selected = cases(kernels, dtypes, options.device)
         used: set[str] = set()
