@@ -318,7 +318,7 @@ class _Triplet:
     def combined(
         self, wrt: str, derivative: Callable[[Tensor, int], Tensor], along: str | None = None
     ) -> Tensor:
-        """Return a derivative of the weighted distances, 0 where the loss is below the corner.
+        """Return a derivative of the weighted distances: 0 below the corner, NaN where it is NaN.
 
         ``derivative`` takes a difference, and its own derivative by ``along``, which is not 0.
         """
@@ -328,7 +328,8 @@ class _Triplet:
         for u, weight, sign, by in terms:  # without swap there is no third
             if sign and by:
                 result = result + torch.where(weight == 0, 0.0, sign * weight * derivative(u, by))
-        return result.masked_fill((self.lacks < 0).unsqueeze(-1), 0)
+        lacks = self.lacks.unsqueeze(-1)
+        return torch.where(lacks.isnan(), lacks, result.masked_fill(lacks < 0, 0))
 
 
 # --- norms and their derivatives -----------------------------------------------------------------

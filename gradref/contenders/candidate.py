@@ -12,7 +12,7 @@ from gradref.contenders.call import Call, Returned
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Operation
-from gradref.judge.questions import Answer, Contender, Quantity, Question
+from gradref.judge.questions import Answer, Contender, Quantity, Question, of_chunks
 from gradref.judge.trial import wanted_shape
 
 ELEMENTWISE_ROLES: dict[str, tuple[Role, ...]] = {
@@ -119,7 +119,7 @@ class Candidate(Contender):
             if found.result is None or q.reduction == "none":
                 return found
             results.append(found.result)
-        return Answer(torch.cat([r if r.dim() else r.reshape(1) for r in results]))
+        return Answer(of_chunks(q, results))
 
 
 def _result(returned: Returned, call: Call, question: Question) -> Answer:

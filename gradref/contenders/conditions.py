@@ -1,220 +1,145 @@
-"""Hostile conditions: lengths, layouts, memory and neighbours that a result must not depend on."""
+"""Hostile conditions: memory, neighbours and earlier calls that a result must not depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders.call import Call, MemoryLayout, Returned, UnsupportedError
-from gradref.contenders.candidate import Candidate
-from gradref.contenders.kernel import Kernel, Role
-from gradref.contenders.ours import Ours
+from gradref.contenders import shapes
+from gradref.contenders.call import Call, UnsupportedError
+from gradref.contenders.kernel import Kernel
+from gradref.contenders.probe import NotTriedError, Probe, probes
 from gradref.contenders.sandbox import Runner
-from gradref.judge.gates import grossly_wrong
-from gradref.judge.inputs import rounded
-from gradref.judge.questions import Answer, Question, Sample, draw_sample, quantities
-from gradref.judge.ulp import to_floats
+from gradref.judge.gates import Gate, Mask
+from gradref.judge.questions import Answer, Sample
 from gradref.judge.verdict import Case
 from gradref.truth.jets import Floats
-
-LENGTHS = (0, 1, 2, 7, 31, 33, 127, 128, 129, 255, 257, 1023, 1024, 1025, 4099, 65537)
-"""0, 1, lengths around the sizes of blocks, primes, and one above 2^16."""
-
-FEW_LENGTHS = (1, 31, 257, 1025)
-
-LAYOUTS: tuple[MemoryLayout, ...] = ("transposed", "strided", "offset", "expanded")
 
 ATTEMPTS = 8
 """How many calls are made until freed memory holds something other than the poison."""
 
-PROBED_ROWS = 6
-"""Rows of a sample that conditions are tried on."""
+ROWS = 6
 
-
-@dataclass(frozen=True)
-class Probe:
-    """A function of a kernel on inputs of any shape, to compare with our formulas in float64."""
-
-    kernel: Kernel
-    case: Case
-    role: Role
-    seed: int
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether every element stands for itself."""
-        return self.kernel.record.kind == "elementwise"
-
-    def sample(self, length: int, rows: int = PROBED_ROWS) -> Sample:
-        """Return ordinary inputs: no infinities, no overflow."""
-        record, dtype = self.kernel.record, self.case.torch_dtype
-        if not self.is_elementwise:
-            coupled = record.coupled is not None
-            count = rows if coupled else max(length, 1)
-            s = draw_sample(record, self.case, length if coupled else 1, count, self.seed)
-            s = replace(s, arrays={**s.arrays, **self.ordinary(s, length)}, columns=1)
-            return s if coupled else s.take(slice(0, length))
-        rng = np.random.default_rng([self.seed, length])
-        shape = (rows, length)
-
-        def normal(scale: float) -> Tensor:
-            return rounded(scale * rng.normal(size=shape), dtype).to(self.case.device)
-
-        parameters = {**record.parameters, **self.case.parameters}
-        vector = normal(1.0)
-        return Sample({"x": normal(3.0)}, vector, vector, parameters)
-
-    def ordinary(self, s: Sample, length: int) -> dict[str, Tensor]:
-        """Return the real arrays without the extremes that accuracy is judged at."""
-        rng = np.random.default_rng([self.seed, length, 2])
-        domains = self.kernel.record.array_domains({**s.parameters, **s.arrays})
-        return {
-            name: rounded(2.0 * rng.normal(size=a.shape), a.dtype).to(a.device)
-            for name, a in s.arrays.items()
-            if a.is_floating_point() and domains[name][0].draw == "real"
-        }
-
-    def question(self, s: Sample) -> Question | None:
-        """Return a question that the function can answer of a sample; None if there is none.
-
-        A question with a vector is preferred.
-        """
-        candidate = Candidate(self.kernel, _Nobody())
-        found = [
-            q
-            for q in quantities(self.kernel.record, s)
-            if self.role in candidate.ways(self.kernel.record, q)
-        ]
-        if not found:
-            return None
-        with_vector = (q for q in found if q.role in ("vjp", "jvp") and self.role != "function")
-        asked = Question(self.kernel.record, self.case, next(with_vector, found[0]), s)
-        return None if candidate.calls(asked, self.role) is None else asked
-
-    def expected(self, s: Sample) -> Floats:
-        """Return the results of our float64 formula."""
-        asked = self.question(s)
-        assert asked is not None  # looked at before
-        wide = replace(asked, sample=s.wide())
-        found = Ours().answer(Candidate(self.kernel, _Nobody()).as_asked(wide, self.role), "")
-        assert found.result is not None  # ours has what is asked for
-        return to_floats(found.result)
-
-
-class _Nobody:
-    """A runner that makes no calls, for a candidate that is only asked which it would make."""
-
-    def ask(self, call: Call) -> Returned:
-        raise NotImplementedError
+Mode = Literal["quick", "full"]
 
 
 @dataclass(frozen=True)
 class Condition:
     """A condition: its name, and the test that returns what a kernel does wrong under it, if so.
 
-    If a basic one is broken, those after it are not tested: they would fail with it.
+    If a basic one is broken, those after it are not tested: they would fail with it. One of
+    ``every_reduction`` is tried on each that the kernel has, else on the first.
     """
 
     name: str
     broken: Callable[[Probe, Runner], str]
     is_basic: bool = False
+    every_reduction: bool = False
 
 
 def broken_conditions(
     kernel: Kernel,
     case: Case,
-    role: Role,
     runner: Runner,
+    gate: Gate,
     seed: int,
+    failed: Collection[str],
     conditions: Sequence[Condition],
-) -> Iterator[tuple[str, Answer]]:
-    """Yield the name of each condition with an answer that has what is wrong under it, if so."""
-    probe = Probe(kernel, case, role, seed)
-    if probe.question(probe.sample(5)) is None:
-        return
-    for condition in conditions:
-        try:
-            problem = condition.broken(probe, runner)
-        except UnsupportedError as reason:
-            yield condition.name, Answer(unsupported=str(reason))
-            continue
-        yield condition.name, Answer(problem=problem)
-        if problem and condition.is_basic:
-            return
+) -> Iterator[tuple[str, str, Answer]]:
+    """Yield each condition with the way that the kernel was asked, and what is wrong, if so.
 
-
-def _answers(
-    probe: Probe, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
-) -> tuple[Floats | None, str, list[Returned]]:
-    """Return the results for a sample or what prevented them, and what each call returned.
-
-    Raise UnsupportedError where the kernel does not offer what is asked.
+    What has ``failed`` already, and gives no results, is not asked again.
     """
-    heard: list[Returned] = []
+    seen: set[tuple[str, str, str]] = set()
+    for probe in probes(kernel, case, gate, seed, failed):
+        if probe.fails and _gives_nothing(probe, runner):
+            continue
+        q = probe.quantity
+        is_first = (probe.role, q.role, q.wrt) not in seen
+        seen.add((probe.role, q.role, q.wrt))
+        for condition in conditions:
+            if not is_first and not condition.every_reduction:
+                continue
+            try:
+                problem = condition.broken(probe, runner)
+            except UnsupportedError as reason:
+                yield condition.name, probe.name, Answer(unsupported=str(reason))
+                continue
+            except NotTriedError:
+                continue
+            yield condition.name, probe.name, Answer(problem=problem)
+            if problem and condition.is_basic:
+                break
 
-    class Listening:
-        def ask(self, call: Call) -> Returned:
-            heard.append(runner.ask(change(call)))
-            if heard[-1].unsupported:
-                raise UnsupportedError(heard[-1].unsupported)
-            return heard[-1]
 
-    asked = probe.question(s)
-    assert asked is not None  # looked at before
-    found = Candidate(probe.kernel, Listening()).answer(asked, probe.role)
-    if found.result is None:
-        return None, found.problem or found.unsupported, heard
-    return to_floats(found.result), "", heard
+def _gives_nothing(probe: Probe, runner: Runner) -> bool:
+    try:
+        return probe.ask(runner, probe.sample(5, ROWS)).results is None
+    except (UnsupportedError, NotTriedError):
+        return True
+
+
+# --- memory --------------------------------------------------------------------------------------
 
 
 def _arguments(probe: Probe, runner: Runner) -> str:
     """Test that the arguments, and the memory around them, are left as they were."""
-    _, problem, heard = _answers(probe, runner, probe.sample(129))
-    wrote = sorted({name for answer in heard for name in answer.wrote})
+    heard = probe.ask(runner, probe.sample(129, ROWS))
+    wrote = sorted({name for returned in heard.calls for name in returned.wrote})
     if wrote:
         return f"writes into {', '.join(wrote)}, or next to it"
-    return problem
+    shares = sorted({name for returned in heard.calls for name in returned.shares})
+    if shares and (probe.role != "function" or probe.quantity.role == "value"):
+        return f"returns memory of {', '.join(shares)}: who changes one changes the other"
+    return heard.problem
 
 
 def _repeated(probe: Probe, runner: Runner) -> str:
-    """Test that the same call gives the same bits three times, in poisoned memory."""
-    s = probe.sample(257)
-    first, problem, _ = _answers(probe, runner, s, _with_poison)
-    for _ in range(2):
-        again, _, _ = _answers(probe, runner, s, _with_poison)
-        if first is not None and again is not None and not _same(first, again):
+    """Test that the same call gives the same bits five times, in poisoned memory."""
+    s = probe.sample(257, ROWS)
+    first = probe.ask(runner, s, _with_poison)
+    for _ in range(4):
+        again = probe.ask(runner, s, _with_poison).results
+        if first.results is not None and again is not None and not _same(first.results, again):
             return "not deterministic: the same call gives different bits"
-    return problem
+    return first.problem
 
 
 def _reused(probe: Probe, runner: Runner) -> str:
-    """Test that new contents of the same memory give new results."""
-    s = probe.sample(129)
-    _, problem, heard = _answers(probe, runner, s, _with_earlier)
-    if any(answer.stale for answer in heard) and _depends_on_size(probe, s):
+    """Test that new contents of the same memory give new results, and leave the old ones alone."""
+    s = probe.sample(129, ROWS)
+    heard = probe.ask(runner, s, partial(_with_earlier, probe, s))
+    if any(returned.overwrites for returned in heard.calls):
+        return "a call changes what an earlier one has returned: results share a buffer"
+    if any(returned.stale for returned in heard.calls) and _depends_on_size(probe, s):
         return "returns an earlier result for new contents of the same memory: cached by address"
-    return problem
+    return heard.problem
 
 
-def _with_earlier(call: Call) -> Call:
-    """Return the call, to be made after one with half of its contents: no domain forbids them."""
-    return replace(call, earlier=tuple(_halved(a) for a in call.arrays))
+def _with_earlier(probe: Probe, s: Sample, call: Call) -> Call:
+    """Return the call, to be made after one with half of its contents."""
+    halves = _halved(probe, s)
+    names = list(probe.record.arguments) if probe.record.kind != "elementwise" else ["x"]
+    return replace(call, earlier=tuple(halves.arrays[name] for name in names))
 
 
-def _halved(a: Tensor) -> Tensor:
-    return a / 2 if a.is_floating_point() else a
+def _halved(probe: Probe, s: Sample) -> Sample:
+    """Return a sample with half of its arguments: no domain forbids it but that of labels."""
+    kept = probe.discrete(s) | (set(s.arrays) - {*probe.record.arguments, "x"})
+    arrays = {name: a if name in kept else a / 2 for name, a in s.arrays.items()}
+    return replace(s, arrays=arrays)
 
 
 def _depends_on_size(probe: Probe, s: Sample) -> bool:
     """Return whether half of the arguments has other results: that of a step has not."""
-    halves = replace(s, arrays={name: _halved(a) for name, a in s.arrays.items()})
-    return bool(grossly_wrong(probe.expected(halves), probe.expected(s)).any())
+    return bool(_wrong(probe, s, probe.wide(_halved(probe, s))).any())
 
 
 def _with_poison(call: Call) -> Call:
@@ -223,110 +148,79 @@ def _with_poison(call: Call) -> Call:
 
 def _poisoned(probe: Probe, runner: Runner) -> str:
     """Test that fresh memory full of NaN changes no result."""
-    s = probe.sample(129)
-    dirty, problem, _ = _answers(probe, runner, s, _with_poison)
-    if dirty is None:
-        return problem
-    unwritten = np.isnan(dirty) & ~np.isnan(probe.expected(s))
+    s = probe.sample(129, ROWS)
+    dirty = probe.ask(runner, s, _with_poison)
+    if dirty.results is None:
+        return dirty.problem
+    unwritten = np.isnan(dirty.results) & ~np.isnan(probe.wide(s))
     for _ in range(ATTEMPTS if unwritten.any() else 1):
-        clean, problem, _ = _answers(probe, runner, s)
-        if clean is not None and not _same(clean, dirty):
-            some = f"{int(unwritten.sum())} of {dirty.size} elements" if unwritten.any() else "some"
+        clean = probe.ask(runner, s).results
+        if clean is not None and not _same(clean, dirty.results):
+            some = f"{int(unwritten.sum())} of {clean.size} elements" if unwritten.any() else "some"
             return f"leaves memory uninitialised: {some} not written"
-    return problem
-
-
-def _lengths(probe: Probe, runner: Runner, lengths: Sequence[int] = LENGTHS) -> str:
-    """Test that results of every length are right."""
-    for length in lengths:
-        if length == 0 and not probe.is_elementwise and probe.kernel.record.coupled:
-            continue  # a row of nothing has no softmax
-        s = probe.sample(length, rows=1 if length > 5000 else PROBED_ROWS)
-        if not len(s.grad_output):
-            continue
-        got, problem, _ = _answers(probe, runner, s, _with_poison)
-        if got is None:
-            return f"length {length}: {problem}"
-        wrong = grossly_wrong(got, probe.expected(s))
-        if wrong.any():
-            return _at_length(wrong, length)
     return ""
 
 
-def _at_length(wrong: np.ndarray[Any, Any], length: int) -> str:
-    """Return where in its rows a result of some length is wrong, in words."""
-    by_row = wrong.reshape(-1, wrong.shape[-1]) if wrong.ndim else wrong.reshape(1, 1)
-    columns = np.flatnonzero(by_row.any(0))
-    flat = np.flatnonzero(wrong.reshape(-1))
-    if by_row.shape[1] == length and columns[0] > 0 and columns[-1] == length - 1:
-        tail = length - int(columns[0])
-        return f"the last {tail} elements of rows of length {length} are wrong: the tail is cut"
-    if flat[0] > 0 and flat[-1] == wrong.size - 1 and len(flat) <= wrong.size - flat[0]:
-        return f"the last {wrong.size - int(flat[0])} of {wrong.size} results are wrong: a cut tail"
-    return f"wrong from length {length} on: {len(flat)} of {wrong.size} results"
+# --- other calls ---------------------------------------------------------------------------------
 
 
-def _layouts(probe: Probe, runner: Runner, layouts: Sequence[MemoryLayout] = LAYOUTS) -> str:
-    """Test that views, by strides, offset or broadcast, give what contiguous memory gives."""
-    s = probe.sample(33)
-    refused = ""
-    for layout in layouts:
-        if layout == "expanded":
-            s = replace(s, arrays={n: _first_repeated(a) for n, a in s.arrays.items()})
-            s = replace(s, grad_output=_first_repeated(s.grad_output))
-        expected = probe.expected(s)
-        plain, _, _ = _answers(probe, runner, s)
-        try:
-            got, problem, _ = _answers(probe, runner, s, partial(_laid_out, layout))
-        except UnsupportedError as reason:
-            refused = f"{layout} input: {reason}"
-            continue
-        if got is None:
-            return f"{layout} input: {problem}"
-        if plain is None or grossly_wrong(plain, expected).any():
-            continue
-        if grossly_wrong(got, expected).any():
-            return f"wrong for {layout} input, right for contiguous: strides are ignored"
-    if refused:
-        raise UnsupportedError(refused)
-    return ""
+def _in_turn(probe: Probe, runner: Runner) -> str:
+    """Test that calls of two shapes in turn, and one after an exception, give what they should."""
+    short, long = probe.sample(17, ROWS), probe.sample(33, 2 * ROWS)
+    for s in (short, long, short, long):
+        if wrong := shapes.wrong(probe, runner, s, "calls of two shapes in turn"):
+            return wrong
+    with suppress(UnsupportedError):
+        probe.ask(runner, short, _malformed)
+    return shapes.wrong(probe, runner, short, "the call after one with arguments that do not fit")
 
 
-def _laid_out(layout: MemoryLayout, call: Call) -> Call:
-    return replace(call, layout=layout)
+def _malformed(call: Call) -> Call:
+    """Return the call with complex arguments, of another shape each."""
+    arrays = tuple(a.to(torch.complex64)[..., None, : i + 1] for i, a in enumerate(call.arrays))
+    return replace(call, arrays=arrays)
 
 
-def _first_repeated(a: Tensor) -> Tensor:
-    return a[:1].expand(a.shape).contiguous()
+def _together(probe: Probe, runner: Runner) -> str:
+    """Test that two threads may call the kernel at the same time."""
+    s = probe.sample(1025, ROWS)
+    return shapes.wrong(
+        probe,
+        runner,
+        s,
+        "two threads at a time",
+        lambda call: replace(_with_earlier(probe, s, call), together=True),
+    )
+
+
+# --- neighbours ----------------------------------------------------------------------------------
 
 
 def _rows_apart(probe: Probe, runner: Runner) -> str:
     """Test that a row gives the same alone, in another place, and among rows far above it."""
-    s = probe.sample(33, rows=12)
-    if not probe.is_elementwise:
-        ordinary = probe.ordinary(s, 33)
-        high = {n: _with_high_row(a) for n, a in ordinary.items() if n not in s.by_class}
+    if probe.quantity.reduction != "none":
+        raise NotTriedError
+    s = probe.sample(33, 2 * ROWS)
+    if probe.record.kind != "elementwise":
+        high = {n: _with_high_row(a) for n, a in probe.ordinary(s).items() if n not in s.by_class}
         s = replace(s, arrays={**s.arrays, **high})
-    asked = probe.question(s)
-    if asked is None or asked.quantity.reduction != "none":
-        return ""
-    whole, problem, _ = _answers(probe, runner, s)
-    if whole is None:
-        return problem
+    heard = probe.ask(runner, s)
+    if heard.results is None:
+        return heard.problem
     for row in range(len(s.grad_output)):
-        alone, problem, _ = _answers(probe, runner, s.take(slice(row, row + 1)))
-        if alone is None:
-            return f"one row: {problem}"
-        expected = probe.expected(s.take(slice(row, row + 1)))
-        bad = grossly_wrong(whole[row : row + 1], expected).any()
-        if bad and not grossly_wrong(alone, expected).any():
+        one = s.take(slice(row, row + 1))
+        alone = probe.ask(runner, one)
+        if alone.results is None:
+            return f"one row: {alone.problem}"
+        in_place = _wrong(probe, one, heard.results[row : row + 1]).any()
+        if in_place and not _wrong(probe, one, alone.results).any():
             return "a row's result depends on the other rows"
-    backwards = torch.arange(len(s.grad_output) - 1, -1, -1)
-    turned, _, _ = _answers(probe, runner, s.take(backwards))
-    fits = turned is not None and len(turned) == len(whole)
-    if turned is not None and fits and grossly_wrong(turned[::-1], whole).any():
-        return "a row's result depends on its place"
-    return ""
+    turned = probe.ask(runner, s.take(torch.arange(len(s.grad_output) - 1, -1, -1))).results
+    fits = turned is not None and len(turned) == len(heard.results)
+    if turned is None or not fits or _wrong(probe, s, heard.results).any():
+        return ""
+    moved = _wrong(probe, s, turned[::-1].copy()).any()
+    return "a row's result depends on its place" if moved else ""
 
 
 def _with_high_row(a: Tensor) -> Tensor:
@@ -335,42 +229,50 @@ def _with_high_row(a: Tensor) -> Tensor:
 
 def _nan_everywhere(probe: Probe, runner: Runner) -> str:
     """Test that NaN gives NaN at every position of a vector."""
-    if not probe.is_elementwise:
-        return ""
-    s = probe.sample(33, rows=1)
+    if probe.record.kind != "elementwise":
+        raise NotTriedError
+    s = probe.sample(33, 1)
     s = replace(s, arrays={"x": torch.full_like(s.arrays["x"], torch.nan)})
-    got, problem, _ = _answers(probe, runner, s)
-    if got is None:
-        return problem
-    survives = np.isnan(got)
+    heard = probe.ask(runner, s)
+    if heard.results is None:
+        return heard.problem
+    survives = np.isnan(heard.results)
     if survives.any() and not survives.all():
         return "NaN depends on its position: the vector body and its tail take different branches"
-    return "" if survives.all() else f"NaN is swallowed: it gives {got.reshape(-1)[0]:g}"
-
-
-ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
-REPEATED = Condition("repeated", _repeated, is_basic=True)
-
-CONDITIONS = (
-    ARGUMENTS,
-    REPEATED,
-    Condition("memory poisoned", _poisoned, is_basic=True),
-    Condition("memory reused", _reused),
-    Condition("lengths", _lengths),
-    Condition("layouts", _layouts),
-    Condition("rows apart", _rows_apart),
-    Condition("NaN at every position", _nan_everywhere),
-)
-"""All conditions: those of mode full."""
-
-CHEAP_CONDITIONS = (
-    ARGUMENTS,
-    REPEATED,
-    Condition("a few lengths", partial(_lengths, lengths=FEW_LENGTHS)),
-    Condition("a transposed view", partial(_layouts, layouts=("transposed",))),
-)
-"""Conditions that cost a few calls: those of mode quick."""
+    return "" if survives.all() else f"NaN is swallowed: it gives {heard.results.reshape(-1)[0]:g}"
 
 
 def _same(a: Floats, b: Floats) -> bool:
     return np.array_equal(a, b, equal_nan=True)
+
+
+def _wrong(probe: Probe, s: Sample, got: Floats) -> Mask:
+    return probe.expected(s).wrong(got, probe.case.torch_dtype)
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
+REPEATED = Condition("repeated", _repeated, is_basic=True)
+
+
+def conditions(mode: Mode) -> tuple[Condition, ...]:
+    """Return the conditions of a mode: in quick those that cost a few calls."""
+    sized = [
+        Condition(name, partial(test, mode), every_reduction=True)
+        for name, test in shapes.TESTS.items()
+    ]
+    cheap = (ARGUMENTS, REPEATED, Condition("memory reused", _reused))
+    if mode == "quick":
+        return (*cheap, *sized)
+    return (
+        ARGUMENTS,
+        REPEATED,
+        Condition("memory poisoned", _poisoned, is_basic=True),
+        Condition("memory reused", _reused),
+        Condition("calls in turn", _in_turn),
+        Condition("two threads", _together),
+        Condition("rows apart", _rows_apart),
+        Condition("NaN at every position", _nan_everywhere),
+        *sized,
+    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gradref.autodiff import lookup
 from gradref.declare.operation import Operation
-from gradref.judge.questions import Answer, Contender, Quantity, Question
+from gradref.judge.questions import Answer, Contender, Quantity, Question, of_chunks
 from gradref.judge.verdict import OURS
 
 
@@ -45,7 +44,7 @@ class Ours(Contender):
             return Answer(_of_rows(record, question))
         chunks = [replace(question, sample=chunk) for chunk in sample.chunks()]
         results = [_of_rows(record, chunk) for chunk in chunks]
-        return Answer(torch.stack(results) if q.role == "value" else torch.cat(results))
+        return Answer(of_chunks(q, results))
 
 
 def _elementwise(record: Operation, question: Question) -> Tensor:

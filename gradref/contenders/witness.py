@@ -18,6 +18,7 @@ from gradref.judge.questions import (
     Quantity,
     Question,
     Sample,
+    of_chunks,
 )
 from gradref.judge.ulp import to_floats
 from gradref.judge.verdict import TORCH, Case
@@ -54,7 +55,7 @@ def answered(question: Question) -> Answer:
         if not isinstance(error, NotImplementedError) and "not implemented" not in str(error):
             raise
         return Answer(unsupported=str(error))
-    return Answer(torch.stack(results) if q.role == "value" else torch.cat(results))
+    return Answer(of_chunks(q, results))
 
 
 def _call(question: Question) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -39,6 +39,8 @@ class Sample:
     columns: int = 1
     by_class: tuple[str, ...] = ()
     """The arrays with one number for each class: they belong to all rows."""
+    is_one_chunk: bool = False
+    """Whether a mean or a sum is taken of all rows, and not of groups of them."""
 
     def take(self, rows: Any) -> Sample:
         """Return some of the rows."""
@@ -51,6 +53,8 @@ class Sample:
 
     def chunks(self) -> list[Sample]:
         """Return the groups of rows that a mean or a sum is taken of."""
+        if self.is_one_chunk:
+            return [self]
         count = len(self.grad_output)
         chunks = [self.take(slice(i, i + CHUNK)) for i in range(0, count, CHUNK)]
         return [chunk._with_columns() for chunk in chunks] if self.columns > 1 else chunks
@@ -59,6 +63,28 @@ class Sample:
         arrays = {name: a.reshape(-1, self.columns) for name, a in self.arrays.items()}
         tangent = self.tangent.reshape(-1, self.columns)
         return replace(self, arrays=arrays, tangent=tangent)
+
+    def shaped(self, lead: tuple[int, ...], dim: int) -> Sample:
+        """Return the rows spread over the dimensions ``lead``, their elements along ``dim``."""
+        rows = len(self.grad_output)
+
+        def spread(a: Tensor) -> Tensor:
+            spread = a.reshape((*lead, *a.shape[1:]))
+            return spread if a.dim() == 1 else spread.movedim(-1, dim).contiguous()
+
+        def is_by_row(name: str, a: Tensor) -> bool:
+            return name not in self.by_class and len(a) == rows
+
+        parameters = dict(self.parameters)
+        if "dim" in parameters:
+            parameters["dim"] = dim
+        return replace(
+            self,
+            arrays={n: spread(a) if is_by_row(n, a) else a for n, a in self.arrays.items()},
+            grad_output=spread(self.grad_output),
+            tangent=spread(self.tangent),
+            parameters=parameters,
+        )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """Return the same with every array and vector changed."""
@@ -178,7 +204,7 @@ class Question:
     def grad_output(self) -> Tensor:
         """What is pulled back: of a loss that is reduced, one number for all."""
         is_one = self.record.kind == "loss" and self.quantity.reduction != "none"
-        return self.sample.grad_output[0] if is_one else self.sample.grad_output
+        return self.sample.grad_output.reshape(-1)[0] if is_one else self.sample.grad_output
 
     @property
     def tangent(self) -> Tensor:
@@ -187,6 +213,13 @@ class Question:
         is_shared = along in self.record.shared
         tangent = self.sample.tangent
         return tangent[0, : len(self.sample.arrays[along])] if is_shared else tangent
+
+
+def of_chunks(quantity: Quantity, results: Sequence[Tensor]) -> Tensor:
+    """Return the results of the chunks of a sample together: of values, or of derivatives."""
+    if quantity.role == "value":
+        return torch.stack(list(results))
+    return results[0] if len(results) == 1 else torch.cat(list(results))
 
 
 @dataclass(frozen=True)

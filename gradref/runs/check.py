@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ import torch
 
 from gradref.arrays import reject
 from gradref.contenders.candidate import Candidate
-from gradref.contenders.conditions import CHEAP_CONDITIONS, CONDITIONS, broken_conditions
+from gradref.contenders.conditions import broken_conditions, conditions
 from gradref.contenders.exhaustive import exhaustive
 from gradref.contenders.explain import explain
-from gradref.contenders.kernel import Kernel, Role, index_or_probability
+from gradref.contenders.kernel import Kernel, index_or_probability
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner, Sandbox
 from gradref.contenders.witness import Torch
 from gradref.judge.elementwise import ElementwiseExam
-from gradref.judge.evidence import Evidence
+from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.inputs import HALVES
 from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
@@ -73,12 +73,11 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
         finish=_Finish(kernel),
         explain=explain,
     )
-    answered = False
-    for verdict in trial.verdicts(exam_of(case, options)):
-        answered |= verdict.errors is not None
-        yield verdict
-    if answered:
-        yield from _conditions(kernel, case, runner, options)
+    verdicts = list(trial.verdicts(exam_of(case, options)))
+    yield from verdicts
+    if any(verdict.errors is not None for verdict in verdicts):
+        failed = {v.quantity.removesuffix(f" [{SPECIAL}]") for v in verdicts if not v.passed}
+        yield from _conditions(kernel, case, runner, options, failed)
 
 
 @dataclass(frozen=True)
@@ -118,21 +117,23 @@ def not_taken(kernel: Kernel, device: str) -> Iterator[Verdict]:
         yield Verdict.without_result(kernel.name, case, "parameters", "unsupported", words)
 
 
-def _conditions(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
+def _conditions(
+    kernel: Kernel, case: Case, runner: Runner, options: Options, failed: Collection[str]
+) -> Iterator[Verdict]:
     """Yield a verdict for every condition, over all functions of the kernel."""
-    wanted = {"link": (), "quick": CHEAP_CONDITIONS}.get(options.mode, CONDITIONS)
-    if options.conditions is not None:
-        wanted = CONDITIONS if options.conditions else ()
-    tried: dict[str, dict[Role, Answer]] = {}
-    for role in kernel.named:
-        broken = broken_conditions(kernel, case, role, runner, options.seed, wanted)
-        for name, answer in broken:
-            tried.setdefault(name, {})[role] = answer
+    is_full = options.conditions or options.mode in ("full", "exhaustive")
+    wanted = conditions("full" if is_full else "quick")
+    if options.conditions is False or (options.mode == "link" and not is_full):
+        return
+    tried: dict[str, dict[str, Answer]] = {}
+    gate, seed = options.held_to(), options.seed
+    for name, way, answer in broken_conditions(kernel, case, runner, gate, seed, failed, wanted):
+        tried.setdefault(name, {})[way] = answer
     for condition in wanted:
         if condition.name in tried:
             answers = tried[condition.name].items()
-            problems = [f"{role}: {answer.problem}" for role, answer in answers if answer.problem]
-            refused = [f"{role}: {a.unsupported}" for role, a in answers if a.unsupported]
+            problems = [f"{way}: {answer.problem}" for way, answer in answers if answer.problem]
+            refused = [f"{way}: {a.unsupported}" for way, a in answers if a.unsupported]
             status: Status = "fail" if problems else "unsupported" if refused else "pass"
             words = problems or refused
             yield Verdict.without_result(kernel.name, case, condition.name, status, *words)

@@ -1,0 +1,333 @@
+"""A function of a kernel asked for one quantity, on inputs of any shape, however large.
+
+The truth is then our formula in float64, and what may be lost follows from how far the results of
+float64 move when the arguments do, by the roundoff of the arithmetic that kernels compute in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradref.contenders.call import Call, Returned, UnsupportedError
+from gradref.contenders.candidate import Candidate
+from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.ours import Ours
+from gradref.contenders.sandbox import Runner
+from gradref.declare.operation import Draw, Operation
+from gradref.judge.gates import BACKWARD, DOUBLE, Gate, Mask
+from gradref.judge.inputs import rounded
+from gradref.judge.questions import Quantity, Question, Sample, draw_sample, quantities
+from gradref.judge.ulp import errors, spacing, to_floats
+from gradref.judge.verdict import Case
+from gradref.truth.jets import Balls, Floats
+
+NUDGE = 2.0**-30
+"""By how much arguments are made smaller to see how far the results move, relative to them."""
+
+NUDGES = 8
+
+FEW, MOVED = 1 << 14, 1 << 21
+"""Results of so many elements are moved less often, or not at all."""
+
+ROUGH = 2.0**-5
+"""What is let pass of a quantity that has failed already, relative to the result."""
+
+
+ORDINARY: dict[Draw, tuple[float, float]] = {
+    "unit": (0.05, 0.95),
+    "positive": (0.25, 4.0),
+    "weight": (0.5, 1.5),
+}
+DISTRIBUTIONS: tuple[Draw, ...] = ("distribution", "log_probability")
+
+
+def _ordinary(draw: Draw, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Return numbers of a domain that are neither large nor small."""
+    if draw == "real":
+        return 2.0 * rng.normal(size=shape)
+    if draw in ORDINARY:
+        return rng.uniform(*ORDINARY[draw], shape)
+    shares = rng.uniform(0.1, 1.0, shape)
+    shares = shares / shares.sum(-1, keepdims=True) if len(shape) > 1 else shares
+    return np.log(shares) if draw == "log_probability" else shares
+
+
+class NotTriedError(Exception):
+    """Nothing of a test applies to a kernel, or to this way to ask it."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The results for a sample, or what prevented them, and what each call returned."""
+
+    results: Floats | None
+    problem: str
+    calls: list[Returned]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is true, and how far off a result may be, in ulp."""
+
+    truth: Floats
+    allowed: Floats
+
+    def wrong(self, got: Floats, dtype: torch.dtype) -> Mask:
+        """Return which results are further off; where the truth is no number anything will do."""
+        ulp = errors(
+            got.reshape(-1), Balls(self.truth.reshape(-1), np.zeros(self.truth.size)), dtype
+        )
+        wrong = np.isfinite(self.truth) & (ulp.reshape(self.truth.shape) > self.allowed)
+        return np.asarray(wrong)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One way to ask a kernel for one quantity."""
+
+    kernel: Kernel
+    case: Case
+    role: Role
+    quantity: Quantity
+    gate: Gate
+    seed: int
+    fails: bool = False
+    """Whether the quantity has failed already, at the inputs that accuracy is judged at."""
+
+    @property
+    def record(self) -> Operation:
+        """The declaration of the operation."""
+        return self.kernel.record
+
+    @property
+    def name(self) -> str:
+        """The function, and what of it is asked for."""
+        return f"{self.role}, {self.quantity.name}"
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether a loss is reduced to one number."""
+        return self.record.kind == "loss" and self.quantity.reduction != "none"
+
+    # --- samples ---------------------------------------------------------------------------------
+
+    def sample(self, length: int, rows: int) -> Sample:
+        """Return rows of ordinary inputs: no infinities, no overflow.
+
+        Where nothing is coupled there are ``rows * length`` elements, in one dimension but for
+        elementwise functions.
+        """
+        record, dtype = self.record, self.case.torch_dtype
+        if record.kind != "elementwise":
+            coupled = record.coupled is not None
+            size = (length, rows) if coupled else (1, rows * length)
+            s = draw_sample(record, self.case, *size, self.seed)
+            s = replace(s, arrays={**s.arrays, **self.ordinary(s)}, columns=1)
+            return replace(s, is_one_chunk=self.quantity.reduction != "none")
+        rng = np.random.default_rng([self.seed, rows, length])
+
+        def normal(scale: float) -> Tensor:
+            return rounded(scale * rng.normal(size=(rows, length)), dtype).to(self.case.device)
+
+        parameters = {**record.parameters, **self.case.parameters}
+        return Sample({"x": normal(3.0)}, normal(1.0), normal(1.0), parameters)
+
+    def ordinary(self, s: Sample) -> dict[str, Tensor]:
+        """Return the arrays without the extremes that accuracy is judged at."""
+        rng = np.random.default_rng([self.seed, s.grad_output.numel(), 2])
+        domains = self.record.array_domains({**s.parameters, **s.arrays})
+        return {
+            name: rounded(_ordinary(domains[name][0].draw, tuple(a.shape), rng), a.dtype).to(
+                a.device
+            )
+            for name, a in s.arrays.items()
+            if domains[name][0].draw in ("real", *ORDINARY, *DISTRIBUTIONS)
+        }
+
+    def discrete(self, s: Sample) -> set[str]:
+        """Return the arrays of which no number has another one near it."""
+        domains = self.record.array_domains({**s.parameters, **s.arrays}).items()
+        return {name for name, found in domains if found[0].is_discrete}
+
+    # --- questions -------------------------------------------------------------------------------
+
+    def question(self, s: Sample) -> Question:
+        """Return the question that is asked of a sample."""
+        asked = Question(self.record, self.case, self.quantity, s)
+        return self.candidate.as_asked(asked, self.role)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The kernel, with nobody to call it."""
+        return Candidate(self.kernel, _Nobody())
+
+    def is_taken(self, s: Sample) -> bool:
+        """Return whether the function takes what a sample has."""
+        return self.candidate.calls(self.question(s), self.role) is not None
+
+    def ask(
+        self, runner: Runner, s: Sample, change: Callable[[Call], Call] = lambda call: call
+    ) -> Heard:
+        """Ask for a sample.
+
+        Raise NotTriedError where the function does not compute the quantity, and UnsupportedError
+        where it does not offer it for this sample.
+        """
+        heard: list[Returned] = []
+
+        class Listening:
+            def ask(self, call: Call) -> Returned:
+                heard.append(runner.ask(change(call)))
+                if heard[-1].unsupported:
+                    raise UnsupportedError(heard[-1].unsupported)
+                return heard[-1]
+
+        found = Candidate(self.kernel, Listening()).answer(self.question(s), self.role)
+        if found.unsupported:
+            raise NotTriedError
+        if found.result is None:
+            return Heard(None, found.problem, heard)
+        return Heard(to_floats(found.result), "", heard)
+
+    # --- truth -----------------------------------------------------------------------------------
+
+    def wide(self, s: Sample) -> Floats:
+        """Return the results of our float64 formula."""
+        found = Ours().answer(self.question(s.wide()), "")
+        assert found.result is not None  # ours has what is asked for
+        return to_floats(found.result)
+
+    def expected(self, s: Sample) -> Expected:
+        """Return the results of our formula, with what the arithmetic of a kernel may lose."""
+        truth, dtype = self.wide(s), self.case.torch_dtype
+        if self.fails:
+            size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
+            share = max(ROUGH, 32 * torch.finfo(dtype).eps)
+            rough = share * size + share**2 * np.max(size, initial=0.0)
+            return Expected(truth, rough / spacing(truth, dtype) + 1.0)
+        unit = self.gate.unit[dtype]
+        claim = self.gate.claims[dtype] * (
+            2.0 if unit == DOUBLE else 1.0
+        )  # ours is float64 as well
+        with np.errstate(over="ignore", invalid="ignore"):
+            lost = self._growth(s) * unit * self._condition(s, truth) / spacing(truth, dtype)
+        return Expected(truth, claim + np.nan_to_num(lost, nan=0.0))
+
+    def _growth(self, s: Sample) -> float:
+        """Return by how much the roundoffs of one number grow in a sum of random ones."""
+        if self.record.kind == "elementwise":
+            return BACKWARD
+        terms = max(a.numel() for a in s.arrays.values())
+        rows = 1 if self.is_reduced else max(1, s.grad_output.numel())
+        return BACKWARD + 4.0 * float(np.sqrt(max(1.0, terms / rows)))
+
+    def _condition(self, s: Sample, truth: Floats) -> Floats:
+        """Return how far results move by a relative change of the arguments, per unit of it."""
+        rng = np.random.default_rng(self.seed)
+        moved = np.zeros(truth.shape)
+        if truth.size <= MOVED:
+            for _ in range(NUDGES if truth.size <= FEW else 2):
+                nudged = self.wide(self._nudged(s.wide(), rng))
+                with np.errstate(invalid="ignore"):
+                    moved = np.fmax(moved, 2 * np.abs(nudged - truth) / NUDGE)
+        if self.record.kind == "elementwise":
+            return moved
+        numbers = np.concatenate([np.abs(to_floats(a)).reshape(-1) for a in _real(s)])
+        size = float(np.max(numbers[np.isfinite(numbers)], initial=0.0))
+        usual = self._usual(s) if self.gate.usual_terms else 0.0
+        return moved + (1 + min(size, 128.0)) * (np.abs(truth) + usual)
+
+    def _usual(self, s: Sample) -> Floats | float:
+        """Return what usual algorithms add, and a stable one does not.
+
+        Of an output f of a row-wise function the products f g and f Σ f g; where precision is
+        absolute a unit of every row.
+        """
+        q, is_shared = (
+            self.quantity,
+            {self.quantity.wrt, self.quantity.along} & set(self.record.shared),
+        )
+        if self.record.kind == "rowwise" and q.role in ("vjp", "jvp") and not is_shared:
+            f = np.abs(replace(self, role="forward", quantity=Quantity("value")).wide(s))
+            vector = s.grad_output if q.role == "vjp" else s.tangent
+            products = f * np.abs(to_floats(vector)) if vector.shape == f.shape else f
+            along = s.parameters.get("dim", -1)
+            return np.asarray(products + f * products.sum(along, keepdims=True))
+        if self.record.precision != "absolute":
+            return 0.0
+        weights = (a for name, a in s.arrays.items() if name not in self.record.arguments)
+        unit = max([1.0, *(float(a.max()) for a in weights if a.numel())])
+        rows = s.grad_output.numel()
+        if self.quantity.role == "value":
+            return unit * (rows if self.quantity.reduction == "sum" else 1)
+        return unit * float(s.grad_output.abs().max()) / self._mass(s)
+
+    def _mass(self, s: Sample) -> float:
+        """Return what a mean divides by."""
+        if self.quantity.reduction != "mean":
+            return 1.0
+        total, mean = (
+            float(
+                replace(self, role="forward", quantity=Quantity("value", reduction=r)).wide(s).sum()
+            )
+            for r in ("sum", "mean")
+        )
+        return abs(total / mean) if np.isfinite(total) and total and mean else 1.0
+
+    def _nudged(self, s: Sample, rng: np.random.Generator) -> Sample:
+        """Return a sample with about half of the numbers made smaller: no domain forbids it."""
+        discrete = self.discrete(s)
+
+        def nudge(a: Tensor) -> Tensor:
+            smaller = torch.from_numpy(rng.integers(0, 2, tuple(a.shape)).astype(float)).to(
+                a.device
+            )
+            return a * (1 - NUDGE * smaller)
+
+        return replace(
+            s,
+            arrays={
+                name: nudge(a) if a.is_floating_point() and name not in discrete else a
+                for name, a in s.arrays.items()
+            },
+            grad_output=nudge(s.grad_output),
+            tangent=nudge(s.tangent),
+        )
+
+
+def _real(s: Sample) -> list[Tensor]:
+    return [a for a in s.arrays.values() if a.is_floating_point()]
+
+
+class _Nobody:
+    """A runner that makes no calls, for a candidate that is only asked which it would make."""
+
+    def ask(self, call: Call) -> Returned:
+        raise NotImplementedError
+
+
+def probes(
+    kernel: Kernel, case: Case, gate: Gate, seed: int, failed: Collection[str]
+) -> Iterator[Probe]:
+    """Yield every way to ask a kernel for a quantity: a derivative with a vector if it takes one.
+
+    ``failed`` names the quantities that have failed already.
+    """
+    candidate = Candidate(kernel, _Nobody())
+    small = draw_sample(kernel.record, case, 3, 2, seed)
+    asked = [
+        (role, quantity)
+        for quantity in quantities(kernel.record, small)
+        for role in candidate.ways(kernel.record, quantity)
+    ]
+    roles_with_vector = {role for role, quantity in asked if quantity.role == "vjp"}
+    for role, quantity in asked:
+        probe = Probe(kernel, case, role, quantity, gate, seed, quantity.name in failed)
+        is_covered = quantity.role == "derivative" and role in roles_with_vector
+        if not is_covered and probe.is_taken(probe.sample(3, 2)):
+            yield probe

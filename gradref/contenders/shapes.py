@@ -1,0 +1,382 @@
+"""Questions of real size and shape: lengths, counts of rows, ranks, layouts, targets, contents."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradref.contenders.call import Call, MemoryLayout, UnsupportedError
+from gradref.contenders.probe import NotTriedError, Probe
+from gradref.contenders.sandbox import Runner
+from gradref.contenders.witness import Torch
+from gradref.declare.operation import Domain
+from gradref.judge.gates import Mask
+from gradref.judge.questions import Quantity, Sample
+from gradref.judge.ulp import to_floats
+from gradref.truth.jets import Floats
+
+Mode = Literal["quick", "full"]
+
+LENGTHS: dict[Mode, tuple[int, ...]] = {
+    "quick": (1, 2, 3, 7, 8, 31, 33, 64, 127, 129, 255, 257, 1023, 1025, 2049, 4099),
+    "full": (
+        *range(71),
+        *range(128, 192),  # every residue of 64 behind whole blocks
+        *sorted({2**k + d for k in range(8, 18) for d in (-1, 0, 1)}),
+        4099,
+        100_003,
+    ),
+}
+"""Of rows, and of vectors of separate elements: around every power of two to 2^17, and primes."""
+
+COUNTS: dict[Mode, tuple[int, ...]] = {
+    "quick": (1, 2, 8, 33, 257, 2049),
+    "full": (1, 2, 7, 8, 9, 255, 256, 257, 2047, 2048, 2049, 4097, 65_537, 100_003),
+}
+"""Of rows, which a kernel may spread over programs, of which CUDA has at most 65,535 in y and z."""
+
+CLASSES = 5
+"""Elements of the rows that are counted."""
+
+MANY = 1 << 15
+"""Elements of a row from which on there are few rows."""
+
+SHAPES: dict[Mode, tuple[tuple[int, ...], ...]] = {
+    "quick": ((), (5,), (2, 3, 4), (2, 1, 3, 4)),
+    "full": ((), (5,), (3, 4), (1, 1), (2, 3, 4), (2, 1, 3, 4), (2, 2, 1, 2, 3)),
+}
+
+LAYOUTS: dict[Mode, tuple[MemoryLayout, ...]] = {
+    "quick": ("transposed", "expanded"),
+    "full": ("transposed", "strided", "offset", "expanded", "broadcast"),
+}
+
+Labelled = Iterable[tuple[str, Sample]]
+
+
+def wrong(
+    probe: Probe,
+    runner: Runner,
+    s: Sample,
+    label: str,
+    change: Callable[[Call], Call] = lambda call: call,
+) -> str:
+    """Return what is wrong with the results of one sample, if anything."""
+    heard = probe.ask(runner, s, change)
+    if heard.results is None:
+        return f"{label}: {heard.problem}"
+    off = probe.expected(s).wrong(heard.results, probe.case.torch_dtype)
+    return f"{label}: {_places(off)}" if off.any() else ""
+
+
+def _all(probe: Probe, runner: Runner, samples: Labelled, *, may_refuse: bool = False) -> str:
+    """Return what is wrong with the first sample that is; one that is not taken is passed over.
+
+    Where a kernel ``may_refuse`` an exception is not wrong, but it does not hold either. Of a
+    quantity that fails anyway only what is right for some of the samples counts.
+    """
+    right, problem, refused = False, "", ""
+    for label, s in samples:
+        if not probe.is_taken(s):
+            continue
+        try:
+            expected = probe.expected(s)
+        except ValueError:  # ours refuses it: there is no truth
+            continue
+        heard = probe.ask(runner, s)
+        if heard.results is None and may_refuse and heard.problem.startswith("raises"):
+            refused = refused or f"{label}: {heard.problem}"
+            continue
+        if heard.results is None:
+            found = heard.problem
+        else:
+            off = expected.wrong(heard.results, probe.case.torch_dtype)
+            found = _places(off) if off.any() else ""
+        right |= not found
+        problem = problem or (f"{label}: {found}" if found else "")
+        if problem and (right or not probe.fails):
+            return problem
+    if refused:
+        raise UnsupportedError(refused)
+    if not right:
+        raise NotTriedError
+    return ""
+
+
+def _places(off: Mask) -> str:
+    """Return where results are wrong, in words."""
+    flat = np.flatnonzero(off.reshape(-1))
+    by_row = off.reshape(-1, off.shape[-1]) if off.ndim else off.reshape(1, 1)
+    rows, columns = np.flatnonzero(by_row.any(1)), np.flatnonzero(by_row.any(0))
+    width, count = by_row.shape[1], len(by_row)
+    if len(flat) == off.size:
+        return "every result is wrong" if off.size > 1 else "the result is wrong"
+    if columns[0] > 0 and columns[-1] == width - 1 and len(columns) == width - columns[0]:
+        return f"the last {len(columns)} of {width} elements of a row are wrong: the tail is cut"
+    if count > 1 and rows[0] > 0 and rows[-1] == count - 1 and len(rows) == count - rows[0]:
+        return f"the last {len(rows)} of {count} rows are wrong: a block or tail of rows is missing"
+    return f"{len(flat)} of {off.size} results are wrong, the first at {int(flat[0])}"
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+def _lengths(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test that results of every length are right."""
+    return _all(probe, runner, _of_lengths(mode, probe))
+
+
+def _of_lengths(mode: Mode, probe: Probe) -> Labelled:
+    is_coupled = probe.record.kind != "elementwise" and probe.record.coupled is not None
+    lengths = LENGTHS[mode] if not probe.is_reduced else LENGTHS["quick"]
+    for length in lengths:
+        if length == 0 and (is_coupled or probe.is_reduced):
+            continue  # a row of nothing has no softmax, and there is no mean of no number
+        rows = 1 if length > MANY or probe.record.coupled is None else 3 if length > 128 else 6
+        yield f"length {length}", probe.sample(length, rows)
+
+
+def _counts(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test that results of every number of rows are right, the largest rows last in a sum."""
+    if probe.record.kind == "elementwise":
+        raise NotTriedError
+    return _all(probe, runner, _of_counts(mode, probe))
+
+
+def _of_counts(mode: Mode, probe: Probe) -> Labelled:
+    for rows in COUNTS[mode]:
+        s = probe.sample(CLASSES if probe.record.coupled else 1, rows)
+        if probe.is_reduced and not s.by_class:
+            each = replace(probe, role="forward", quantity=Quantity("value"))
+            s = s.take(torch.from_numpy(np.argsort(each.wide(s))))
+        yield f"{rows} rows", s
+
+
+def _ranks(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test that arrays of any rank, along every dimension, give what their rows do."""
+    return _all(probe, runner, _of_ranks(mode, probe), may_refuse=True)
+
+
+def _of_ranks(mode: Mode, probe: Probe) -> Labelled:
+    coupled = None if probe.record.kind == "elementwise" else probe.record.coupled
+    for shape in SHAPES[mode]:
+        size = int(np.prod(shape))
+        if coupled is None:
+            s = probe.sample(size, 1)
+            if probe.record.kind == "elementwise":
+                s = s.mapped(lambda a, shape=shape: a.reshape(shape))  # type: ignore[misc]
+                yield f"shape {shape}", s
+            else:
+                yield f"shape {shape}", s.shaped(shape, -1)
+            continue
+        places = {
+            "dim": (*range(len(shape) + 1), -1),
+            "class": (min(1, len(shape)),),
+            "last": (-1,),
+        }
+        for dim in places[coupled]:
+            s = probe.sample(CLASSES, size).shaped(shape, dim)
+            yield f"rows of {CLASSES} along dim {dim} of rank {len(shape) + 1}", s
+
+
+def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test that views, by strides, offset or broadcast, give what contiguous memory gives."""
+    layouts: Sequence[MemoryLayout] = LAYOUTS[mode]
+    if mode == "full" and probe.kernel.library == "numpy":
+        layouts = (*layouts, "reversed")
+    refused = ""
+    for layout, of in itertools.product(layouts, ("input", "grad_output")):
+        if of == "grad_output" and (layout == "reversed" or not _has_vector(probe)):
+            continue
+        s = _repeating(probe.sample(33, 6), layout, of)
+        plain = probe.ask(runner, s)
+        expected = probe.expected(s)
+        if plain.results is None or expected.wrong(plain.results, probe.case.torch_dtype).any():
+            continue
+
+        try:
+            heard = probe.ask(runner, s, partial(_laid, layout, of))
+        except UnsupportedError as reason:
+            refused = f"{layout} {of}: {reason}"
+            continue
+        if heard.results is None:
+            return f"{layout} {of}: {heard.problem}"
+        if expected.wrong(heard.results, probe.case.torch_dtype).any():
+            return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
+    if refused:
+        raise UnsupportedError(refused)
+    return ""
+
+
+def _laid(layout: MemoryLayout, of: str, call: Call) -> Call:
+    if of == "input":
+        return replace(call, layout=layout)
+    return replace(call, vector_layout=layout)
+
+
+def _has_vector(probe: Probe) -> bool:
+    return probe.quantity.role in ("vjp", "jvp", "gradient") and not probe.is_reduced
+
+
+def _repeating(s: Sample, layout: MemoryLayout, of: str) -> Sample:
+    """Return a sample with contents that a layout can hold: of one row, or one element a row."""
+
+    def repeated(a: Tensor) -> Tensor:
+        if not a.dim() or layout not in ("expanded", "broadcast"):
+            return a
+        one = a[:1] if layout == "expanded" else a[..., :1]
+        return one.expand(a.shape).contiguous()
+
+    if of == "grad_output":
+        return replace(s, grad_output=repeated(s.grad_output), tangent=repeated(s.tangent))
+    return replace(s, arrays={name: repeated(a) for name, a in s.arrays.items()})
+
+
+# --- contents ------------------------------------------------------------------------------------
+
+
+def _targets(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test class indices: the last class, one class, those that are ignored, and int32."""
+    if probe.record.kind == "elementwise":
+        raise NotTriedError
+    s = probe.sample(CLASSES, 7)
+    indices = [n for n, a in s.arrays.items() if not a.is_floating_point()]
+    if not indices:
+        raise NotTriedError
+    (name,) = indices
+    if problem := _all(probe, runner, _of_targets(probe, name)):
+        return problem
+    int32 = replace(s, arrays={**s.arrays, name: s.arrays[name].int()})
+    return _all(probe, runner, [("int32 targets", int32)], may_refuse=True)
+
+
+def _of_targets(probe: Probe, name: str) -> Labelled:
+    def having(s: Sample, target: Tensor) -> Sample:
+        return replace(s, arrays={**s.arrays, name: target})
+
+    s = probe.sample(CLASSES, 7)
+    target = s.arrays[name]
+    yield "the last class", having(s, torch.full_like(target, CLASSES - 1))
+    yield "the first class", having(s, torch.zeros_like(target))
+    one = probe.sample(1, 7)
+    yield "one class", having(one, torch.zeros_like(one.arrays[name]))
+    (domain,) = probe.record.array_domains(dict(s.parameters))[name][:1]
+    ignored = s.parameters.get(domain.ignored)
+    if ignored is None or not probe.kernel.takes(domain.ignored):
+        return
+    some = torch.where(torch.arange(7) % 3 == 1, int(ignored), target)
+    yield f"some targets are {ignored}", having(s, some)
+    if not (probe.is_reduced and probe.quantity.reduction == "mean"):
+        yield f"all targets are {ignored}", having(s, torch.full_like(target, int(ignored)))
+
+
+def _parameters(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test parameters each alone and two at a time, where the cases vary them together."""
+    if probe.case.parameters:
+        raise NotTriedError
+    return _all(probe, runner, _of_parameters(mode, probe))
+
+
+def _of_parameters(mode: Mode, probe: Probe) -> Labelled:
+    record, kernel = probe.record, probe.kernel
+    cases = [dict(case) for case in record.cases if len(case) > 1]
+    seen: list[dict[str, Any]] = []
+    for case in cases:
+        names = [name for name in case if kernel.takes(name) and name not in kernel.settings]
+        for size in (1, 2) if mode == "full" else (1,):
+            for chosen in itertools.combinations(names, size):
+                given = {name: case[name] for name in chosen}
+                if given in seen or set(given) & set(record.arguments):
+                    continue
+                seen.append(given)
+                setting = replace(probe, case=replace(probe.case, parameters=given))
+                yield f"with {', '.join(given)} alone", setting.sample(CLASSES, 7)
+
+
+def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test infinities, NaN and masked elements: what the function tends to, or torch's choice."""
+    if probe.record.kind == "elementwise":
+        raise NotTriedError  # asked about at every one of them
+    refused = ""
+    for label, s in _of_contents(probe):
+        if not probe.is_taken(s):
+            continue
+        heard = probe.ask(runner, s)
+        if heard.results is None:
+            refused = refused or f"{label}: {heard.problem}"
+            continue
+        with np.errstate(all="ignore"):
+            expected = probe.expected(s)
+        off = expected.wrong(heard.results, probe.case.torch_dtype)
+        off |= _another_limit(expected.truth, heard.results, _of_torch(probe, s))
+        if off.any():
+            at = int(np.flatnonzero(off.reshape(-1))[0])
+            got, truth = (float(v.reshape(-1)[at]) for v in (heard.results, expected.truth))
+            return f"{label}: got {got:g}, wants {truth:g}"
+    if refused:
+        raise UnsupportedError(refused)
+    return ""
+
+
+def _of_torch(probe: Probe, s: Sample) -> Floats | None:
+    """Return what torch chooses, if it has the quantity."""
+    witness = Torch()
+    if not witness.ways(probe.record, probe.quantity):
+        return None
+    try:
+        found = witness.answer(probe.question(s.wide()), "")
+    except (RuntimeError, ValueError, IndexError):
+        return None
+    return None if found.result is None else to_floats(found.result)
+
+
+def _another_limit(truth: Floats, got: Floats, theirs: Floats | None) -> Mask:
+    """Return which results are not the infinity or the NaN that is true, nor what torch gives."""
+    is_same = (got == truth) | (np.isnan(got) & np.isnan(truth))
+    if theirs is not None and theirs.shape == truth.shape:
+        near = np.isclose(got, theirs, rtol=2.0**-6, atol=0.0, equal_nan=True)
+        is_same |= near | (np.isnan(truth) != np.isnan(theirs))
+    return np.asarray(~np.isfinite(truth) & ~is_same)
+
+
+def _of_contents(probe: Probe) -> Labelled:
+    """Yield rows with one element that is no ordinary number, and the edges of a domain."""
+    s = probe.sample(CLASSES, 6)
+    domains = probe.record.array_domains({**s.parameters, **s.arrays})
+    for name, a in s.arrays.items():
+        domain = domains[name][0] if name in domains else None
+        if domain is None or not a.is_floating_point() or name not in probe.record.arguments:
+            continue
+        for value in _edges(domain):
+            changed = a.clone()
+            changed[1 if a.dim() == 1 else (1, 2)] = value
+            yield f"{name} with {value:g} in a row", replace(s, arrays={**s.arrays, name: changed})
+
+
+def _edges(domain: Domain) -> Iterator[float]:
+    """Yield what is at the ends of a domain, and beyond its numbers."""
+    if domain.is_discrete:
+        return
+    for end in (domain.low, domain.high):
+        if not (domain.open_low and end == domain.low):
+            yield end
+    yield float("nan")
+
+
+TESTS: dict[str, Callable[[Mode, Probe, Runner], str]] = {
+    "lengths": _lengths,
+    "numbers of rows": _counts,
+    "ranks": _ranks,
+    "layouts": _layouts,
+    "targets": _targets,
+    "parameters alone": _parameters,
+    "contents": _contents,
+}
+"""What is tried of every quantity, by the name that its verdict has."""
