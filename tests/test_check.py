@@ -21,6 +21,7 @@ import gradref
 from gradref.cli import app
 from gradref.contenders import sandbox
 from gradref.contenders.call import Call, perform
+from gradref.contenders.conditions import every_condition
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
@@ -50,7 +51,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def test_a_right_kernel_passes_under_all_conditions() -> None:
-    result = checked("right", "f32,bf16", mode="quick", conditions=True)
+    result = checked("right", "f32,bf16", mode="quick", conditions=every_condition())
     assert {verdict.status for verdict in result.verdicts} == {"pass"}
     names = {verdict.quantity for verdict in result.verdicts}
     assert {"value", "value [special]", "lengths", "layouts", "repeated"} <= names
@@ -92,7 +93,7 @@ def test_quick_mode_has_the_cheap_conditions() -> None:
     result = checked("right", "f32", mode="quick")
     names = {verdict.quantity for verdict in result.verdicts}
     assert {"arguments untouched", "repeated", "lengths", "layouts"} <= names
-    assert "layouts" not in names
+    assert "two threads" not in names
 
 
 def test_a_kernel_that_rounds_ties_away_does_not_round_correctly() -> None:
@@ -215,7 +216,9 @@ def test_a_layout_that_a_library_does_not_take_is_recorded(
     case = Case("relu", {}, "float32", "cpu")
     found = {
         v.quantity: v
-        for v in check(kernel, case, InProcess([kernel]), Options("link", conditions=True))
+        for v in check(
+            kernel, case, InProcess([kernel]), Options("link", conditions=every_condition())
+        )
     }
     assert {v.status for name, v in found.items() if name != "layouts"} == {"pass"}
     assert found["layouts"].status == "unsupported"

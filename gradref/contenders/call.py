@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +23,10 @@ MemoryLayout = Literal[
 ]
 """How an array lies in memory: "expanded" is one row for all, "broadcast" one element for a row."""
 
-CALLS_TOGETHER = 8
-"""How often two threads call a kernel at the same time."""
+CALLS_TOGETHER = 24
+"""How often a kernel is called while another thread calls it too."""
+
+Results = tuple[Tensor | None, ...]
 
 GUARD = 64
 """Elements on either side of an array that no kernel may write to."""
@@ -62,7 +65,7 @@ class Returned:
     same memory, gave the same bits, and ``overwrites`` says that its results were changed since.
     """
 
-    results: tuple[Tensor | None, ...] = ()
+    results: Results = ()
     problem: str = ""
     unsupported: str = ""
     wrote: tuple[str, ...] = ()
@@ -71,30 +74,64 @@ class Returned:
     overwrites: bool = False
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A call with its arrays in guarded memory."""
+
+    kernel: Kernel
+    call: Call
+    entered: Mapping[str, _Guarded]
+    names: Sequence[str]
+    vector: str
+
+    @classmethod
+    def of(cls, kernel: Kernel, call: Call) -> _Prepared:
+        named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
+        parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
+        vector = "tangent" if call.role == "jvp" else "grad_output"
+        given = {**named, **parameters, **({} if call.vector is None else {vector: call.vector})}
+        entered = {
+            name: _Guarded.of(array, call.vector_layout if name == vector else call.layout)
+            for name, array in given.items()
+        }
+        return cls(kernel, call, entered, list(named), vector)
+
+    def invoke(self) -> Results:
+        """Return what the kernel gives, in its own memory."""
+        tensors = {name: e.tensor for name, e in self.entered.items()}
+        return _invoke(self.kernel, self.call, self.names, tensors, self.vector)
+
+    def invoke_with(self, contents: Sequence[Tensor]) -> Results:
+        """Return what the kernel gives for other contents of the same tensors."""
+        self._write(contents)
+        results = self.invoke()
+        self._write(self.call.arrays)
+        return results
+
+    def _write(self, contents: Sequence[Tensor]) -> None:
+        for name, content in zip(self.names, contents, strict=True):
+            entered = self.entered[name]
+            entered.tensor.copy_(content)
+            entered.before.copy_(entered.buffer)
+
+
 def perform(kernel: Kernel, call: Call) -> Returned:
     """Make a call and return what it returned; an exception of the kernel is an answer as well."""
-    named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
-    parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
-    vector = "tangent" if call.role == "jvp" else "grad_output"
-    given = {**named, **parameters, **({} if call.vector is None else {vector: call.vector})}
-    laid = {name: call.vector_layout if name == vector else call.layout for name in given}
-    entered = {name: _Guarded.of(array, laid[name]) for name, array in given.items()}
-    tensors = {name: e.tensor for name, e in entered.items()}
-    invoke = partial(_invoke, kernel, call, list(named), tensors, vector)
-    held: tuple[Tensor | None, ...] = ()
+    prepared = _Prepared.of(kernel, call)
+    held, earlier = Results(), Results()
     try:
         if call.earlier and not call.together:
-            _rewrite([entered[name] for name in named], call.earlier)
-            held = invoke()
+            held = prepared.invoke_with(call.earlier)
             earlier = _copies(held)
-            _rewrite([entered[name] for name in named], call.arrays)
         if not call.poisoned:
             _free_zeros_like(call.arrays)
         with _Poison(call.poisoned):
-            raw = _beside_another(kernel, call, invoke) if call.together else invoke()
+            raw = _beside_another(prepared) if call.together else prepared.invoke()
         results = _copies(raw)
     except UnsupportedError as reason:
         return Returned(unsupported=str(reason))
+    except UnsteadyError:
+        return Returned(problem="different results while another thread calls it too")
     except Exception as problem:
         words = f"raises {type(problem).__name__}: {problem}".split("\n")[0]
         if isinstance(problem, NotImplementedError) or "not implemented" in words:
@@ -102,30 +139,42 @@ def perform(kernel: Kernel, call: Call) -> Returned:
         return Returned(problem=words)
     return Returned(
         results,
-        wrote=tuple(name for name, e in entered.items() if e.changed()),
-        shares=tuple(name for name, e in entered.items() if e.is_shared_with(raw)),
+        wrote=tuple(name for name, e in prepared.entered.items() if e.changed()),
+        shares=tuple(name for name, e in prepared.entered.items() if e.is_shared_with(raw)),
         stale=bool(held) and _is_stale(earlier, results),
         overwrites=bool(held) and not _are_the_same(held, earlier),
     )
 
 
-def _beside_another(
-    kernel: Kernel, call: Call, invoke: Callable[[], tuple[Tensor | None, ...]]
-) -> tuple[Tensor | None, ...]:
-    """Return the results of a call that another thread makes others beside, of any that differ."""
-    other = replace(call, arrays=call.earlier, earlier=(), together=False)
-    before, found = sys.getswitchinterval(), []
+def _beside_another(prepared: _Prepared) -> Results:
+    """Return the results of a call that another thread makes others beside.
+
+    Raise UnsteadyError where the same call has given different ones.
+    """
+    call = prepared.call
+    other = _Prepared.of(prepared.kernel, replace(call, arrays=call.earlier, earlier=()))
+    before, over = sys.getswitchinterval(), Event()
+
+    def go_on() -> None:
+        while not over.is_set():
+            other.invoke()
+
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(1) as pool:
-            for _ in range(CALLS_TOGETHER):
-                theirs = pool.submit(perform, kernel, other)
-                found.append(invoke())
-                theirs.result()
+            pool.submit(go_on)
+            try:
+                found = []
+                for i in range(CALLS_TOGETHER):
+                    found.append(_copies(prepared.invoke()))
+                    time.sleep(1e-3 * (i % 5))  # or the threads may stay in step
+            finally:
+                over.set()
     finally:
         sys.setswitchinterval(before)
-    first = found[0]
-    return next((results for results in found if not _are_the_same(first, results)), first)
+    if any(not _are_the_same(found[0], results) for results in found):
+        raise UnsteadyError
+    return found[0]
 
 
 def _are_the_same(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> bool:
@@ -136,7 +185,7 @@ def _are_the_same(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> boo
     )
 
 
-def _copies(results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _copies(results: Sequence[Tensor | None]) -> Results:
     return tuple(None if r is None else r.detach().cpu().clone() for r in results)
 
 
@@ -147,8 +196,16 @@ def _is_stale(earlier: Sequence[Tensor | None], results: Sequence[Tensor | None]
     return vary and all(b is not None and torch.equal(a, b) for a, b in pairs)
 
 
+ONLY_ONCE = ("not implemented", "does not require grad", "once_differentiable")
+"""What torch says of a function that has no further derivative."""
+
+
 class UnsupportedError(Exception):
     """A kernel does not offer what is asked of it: a dtype, a derivative, a layout."""
+
+
+class UnsteadyError(Exception):
+    """A kernel gives different results for the same call."""
 
 
 @dataclass(frozen=True)
@@ -200,12 +257,6 @@ def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     if layout == "broadcast" and array.dim() >= 1 and shape[-1] > 1:
         view = view[..., :1].expand(shape)
     return buffer, view
-
-
-def _rewrite(entered: Sequence[_Guarded], contents: Sequence[Tensor]) -> None:
-    for e, content in zip(entered, contents, strict=True):
-        e.tensor.copy_(content)
-        e.before.copy_(e.buffer)
 
 
 def _free_zeros_like(arrays: Sequence[Tensor]) -> None:
@@ -282,7 +333,7 @@ def _invoke(
     names: Sequence[str],
     tensors: Mapping[str, Tensor],
     vector: str,
-) -> tuple[Tensor | None, ...]:
+) -> Results:
     """Return the results of a call: the value, or a gradient for each of ``wrt``."""
     function = kernel.functions[call.role]
     into, back = _converter(kernel.library, call.layout)
@@ -314,7 +365,7 @@ def _differentiated(
     arrays: list[Tensor],
     vector: Tensor,
     keywords: Mapping[str, Any],
-) -> tuple[Tensor | None, ...]:
+) -> Results:
     """Return first or second derivatives of a function, by autograd through it."""
     leaves = [
         array.detach().requires_grad_() if array.is_floating_point() and i in call.wrt else array
@@ -335,7 +386,7 @@ def _differentiated(
             raise UnsupportedError("its derivative carries no graph")
         second = torch.autograd.grad(first[0].sum(), wanted, allow_unused=True)
     except RuntimeError as error:
-        if "not implemented" in str(error) or "does not require grad" in str(error):
+        if any(words in str(error) for words in ONLY_ONCE):
             raise UnsupportedError(str(error).split("\n")[0]) from None
         raise
     return tuple(

@@ -202,7 +202,8 @@ def _rows_apart(probe: Probe, runner: Runner) -> str:
         raise NotTriedError
     s = probe.sample(33, 2 * ROWS)
     if probe.record.kind != "elementwise":
-        high = {n: _with_high_row(a) for n, a in probe.ordinary(s).items() if n not in s.by_class}
+        real = [name for name in probe.real(s) if name not in s.by_class]
+        high = {name: _with_high_row(s.arrays[name]) for name in real}
         s = replace(s, arrays={**s.arrays, **high})
     heard = probe.ask(runner, s)
     if heard.results is None:
@@ -254,6 +255,11 @@ def _wrong(probe: Probe, s: Sample, got: Floats) -> Mask:
 
 ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
 REPEATED = Condition("repeated", _repeated, is_basic=True)
+
+
+def every_condition() -> tuple[str, ...]:
+    """Return the names of all conditions."""
+    return tuple(condition.name for condition in conditions("full"))
 
 
 def conditions(mode: Mode) -> tuple[Condition, ...]:

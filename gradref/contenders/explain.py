@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -105,10 +106,24 @@ def _cause(e: Evidence, lost: Mask) -> str:
         return ": the logarithm of a probability that underflows to 0"
     if np.isnan(e.got[lost]).all() and e.branches.get(AT_THE_EDGE, np.zeros_like(lost))[lost].all():
         return ": 0 * log 0"
-    if np.min(np.abs(e.x[lost])) > near_overflow:
-        row = "" if e.is_elementwise else ", the maximum of a row is not subtracted"
-        return f": exp overflows{row}"
-    return ""
+    edge = float(np.min(np.abs(e.x[lost])))
+    if not e.is_elementwise:
+        unshifted = ": exp overflows, the maximum of a row is not subtracted"
+        return unshifted if edge > near_overflow else ""
+    found = (words for low, high, words in _edges(e.case.torch_dtype) if low <= edge <= high)
+    return "".join(f": {words}" for words in itertools.islice(found, 1))
+
+
+def _edges(dtype: torch.dtype) -> Iterator[tuple[float, float, str]]:
+    """Yield what overflows where numbers become infinite or NaN from some size on."""
+    largest = torch.finfo(dtype).max
+    exponent = float(np.log(largest))
+    yield 0.9 * exponent, 1.5 * exponent, "exp overflows"
+    if dtype is not torch.float16:
+        yield 65488.0, 65552.0, "it is computed in float16"
+    yield 0.5 * largest**0.5, 2 * largest**0.5, "a square overflows"
+    yield 0.5 * largest ** (1 / 3), 2 * largest ** (1 / 3), "a cube overflows"
+    yield largest / 8, largest, "a multiple of it overflows"
 
 
 def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:

@@ -149,6 +149,11 @@ class Probe:
             if domains[name][0].draw in ("real", *ORDINARY, *DISTRIBUTIONS)
         }
 
+    def real(self, s: Sample) -> set[str]:
+        """Return the arrays that may hold any real number."""
+        domains = self.record.array_domains({**s.parameters, **s.arrays}).items()
+        return {name for name, found in domains if name in s.arrays and found[0].draw == "real"}
+
     def discrete(self, s: Sample) -> set[str]:
         """Return the arrays of which no number has another one near it."""
         domains = self.record.array_domains({**s.parameters, **s.arrays}).items()
@@ -320,7 +325,7 @@ def probes(
     """
     candidate = Candidate(kernel, _Nobody())
     small = draw_sample(kernel.record, case, 3, 2, seed)
-    asked = [
+    asked: list[tuple[Role, Quantity]] = [
         (role, quantity)
         for quantity in quantities(kernel.record, small)
         for role in candidate.ways(kernel.record, quantity)

@@ -152,16 +152,3 @@ def apart_on_average(got: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Return whether results are other numbers: their errors add up to more than digits of them."""
     off, size = (got.double() - expected).abs().nansum(), expected.abs().nansum()
     return not bool(off <= 64 * torch.finfo(dtype).eps * size + expected.numel() ** 0.5 * 1e-6)
-
-
-ROUGH = 2.0**-5
-"""What hostile conditions let pass, relative to the result and, squared, to the largest one."""
-
-
-def grossly_wrong(got: Floats, expected: Floats) -> Mask:
-    """Return where results have errors that no accumulation explains, and a number is expected."""
-    finite = np.isfinite(expected)
-    largest = float(np.max(np.abs(expected[finite]))) if finite.any() else 0.0
-    with np.errstate(invalid="ignore"):
-        off = np.abs(got - expected) > ROUGH * np.abs(expected) + ROUGH**2 * largest
-    return np.asarray(finite & (off | ~np.isfinite(got)))

@@ -121,9 +121,12 @@ def _conditions(
     kernel: Kernel, case: Case, runner: Runner, options: Options, failed: Collection[str]
 ) -> Iterator[Verdict]:
     """Yield a verdict for every condition, over all functions of the kernel."""
-    is_full = options.conditions or options.mode in ("full", "exhaustive")
-    wanted = conditions("full" if is_full else "quick")
-    if options.conditions is False or (options.mode == "link" and not is_full):
+    is_quick = options.mode in ("link", "quick")
+    wanted = conditions("quick" if is_quick else "full")
+    if options.conditions is not None:
+        known = {c.name: c for c in (*conditions("full"), *wanted)}
+        wanted = tuple(c for name, c in known.items() if name in options.conditions)
+    elif options.mode == "link":
         return
     tried: dict[str, dict[str, Answer]] = {}
     gate, seed = options.held_to(), options.seed

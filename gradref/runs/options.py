@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +34,8 @@ ROW_SAMPLES: Mapping[Mode, tuple[tuple[int, ...], int]] = {
 class Options:
     """What a check is asked for.
 
-    ``claim`` is in ulp, None for the default of each dtype; ``conditions`` says which hostile ones
-    are tried, None for those of the mode.
+    ``claim`` is in ulp, None for the default of each dtype; ``conditions`` names the hostile ones
+    that are tried, at the sizes of the mode; None for those of the mode.
     """
 
     mode: Mode = "quick"
@@ -44,7 +44,7 @@ class Options:
     kinks: Kinks = "torch"
     gate: GateName = "standard"
     device: str = "cpu"
-    conditions: bool | None = None
+    conditions: Collection[str] | None = None
 
     def held_to(self) -> Gate:
         """Return the gate of the kernels."""

@@ -3,12 +3,19 @@
 A row of the list that names several mistakes has a mutant for each of them.
 """
 
-from . import behaviour, elementwise, losses, rowwise
+from . import backward, behaviour, elementwise, losses, rowwise, sizes
 from ._mutant import Kernel, Mutant
 
 __all__ = ["MUTANTS", "Kernel", "Mutant"]
 
 MUTANTS: list[Mutant] = sorted(
-    elementwise.MUTANTS + rowwise.MUTANTS + losses.MUTANTS + behaviour.MUTANTS,
+    [
+        *elementwise.MUTANTS,
+        *rowwise.MUTANTS,
+        *losses.MUTANTS,
+        *behaviour.MUTANTS,
+        *backward.MUTANTS,
+        *sizes.MUTANTS,
+    ],
     key=lambda mutant: mutant.number,
 )

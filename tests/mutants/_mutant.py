@@ -16,9 +16,11 @@ Kernel = dict[str, Any]
 class Mutant:
     """A mistake seen in the field, the kernel without it, and what a judge should say.
 
-    ``words`` matches the cause that the judge names; ``mode`` is "full" where the mistake needs
-    hostile conditions to show. ``shape`` and ``scale`` are those of the normal inputs of the usual
-    gates, where the test that let the mistake through drew others than everybody draws.
+    ``words`` matches the cause that the judge names; ``mode`` is that of ``gradref check``
+    that catches the mistake, and ``condition`` the hostile condition that shows it, if one alone
+    does.
+    ``shape`` and ``scale`` are those of the normal inputs of the usual gates, where the test that
+    let the mistake through drew others than everybody draws.
     """
 
     number: int
@@ -28,6 +30,7 @@ class Mutant:
     words: str
     dtypes: tuple[str, ...] = ("float32",)
     mode: Literal["quick", "full"] = "quick"
+    condition: str = ""
     shape: tuple[int, ...] = (64, 128)
     scale: float = 1.0
 
