@@ -1,6 +1,6 @@
 """docs/trust.md: what catches each planted mistake, the judge and the usual gates.
 
-It takes some two minutes: every wrong kernel and every correct one is judged.
+It takes some ten minutes: every wrong kernel and every correct one is judged.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from docs.tables import replace_between, table
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
 from gradref.runs.check import cases, check
+from gradref.runs.choices import Mode
 from gradref.runs.options import Options
 
 INTRODUCTION = """# Who judges the judge?
 
 Wrong kernels, each a mistake that was seen in the field, and what notices them: `gradref check`,
 and the gates that kernels usually have to pass, on one draw of ordinary normal inputs. ✓ caught,
-✗ missed, – does not apply, ? depends on what the memory held. Beside every wrong kernel stands a
+✗ missed, – does not apply (or is right at the one shape that they draw), ? depends on what the memory held. Beside every wrong kernel stands a
 correct one, written differently from ours; the last column is what the judge says of it. Made by
 `python docs/build.py`; `tests/test_mutants.py` asserts the same, with the words.
 """
@@ -34,42 +35,69 @@ BY_LUCK = (39, 41)
 """Their results are whatever memory held before: a gate may see them or not."""
 
 
-def judged(mutant: Mutant, entry: dict[str, object]) -> list[str]:
+def judged(entry: dict[str, object], dtypes: tuple[str, ...], mode: Mode) -> list[str]:
     """Return what is said against a kernel."""
     kernel = Kernel.of("kernel", entry)
-    options = Options("quick", conditions=mutant.mode == "full")
     verdicts = [
         verdict
-        for _, case in cases([kernel], mutant.dtypes, "cpu")
-        for verdict in check(kernel, case, InProcess([kernel]), options)
+        for _, case in cases([kernel], dtypes, "cpu")
+        for verdict in check(kernel, case, InProcess([kernel]), Options(mode))
     ]
     return [words for verdict in verdicts if not verdict.passed for words in verdict.words]
 
 
-def row(mutant: Mutant) -> list[str]:
+class Neighbours:
+    """What the judge says of the correct kernels, of which several mutants may share one."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def verdict(self, mutant: Mutant) -> str:
+        """Return whether the kernel without the mistake passes mode full."""
+        key = tuple(map(id, mutant.correct.values()))
+        if key not in self._known:
+            failures = judged(mutant.correct, mutant.dtypes, "full")
+            self._known[key] = "fails" if failures else "passes"
+        return self._known[key]
+
+
+def row(mutant: Mutant, neighbours: Neighbours) -> list[str]:
     """Return a row of the matrix."""
-    against = judged(mutant, mutant.kernel)
-    correct = "fails" if judged(mutant, mutant.correct) else "passes"
-    caught = "✓" if against else "✗"
-    gates = [gate(mutant) for gate in GATES.values()]
-    marks = ["–" if passed is None else "✗" if passed else "✓" for passed in gates]
+    quick = judged(mutant.kernel, mutant.dtypes, "quick")
+    full = judged(mutant.kernel, mutant.dtypes, "full")
+    marks = ["–" if passed is None else "✗" if passed else "✓" for passed in usual(mutant)]
     if mutant.number in BY_LUCK:
-        marks = ["–" if passed is None else "?" for passed in gates]
+        marks = [mark if mark == "–" else "?" for mark in marks]
     operation = f"`{mutant.kernel['operation']}`"
-    words = next((text for text in against if re.search(mutant.words, text)), "").replace(
-        "|", "\\|"
-    )
-    return [str(mutant.number), mutant.title, operation, caught, *marks, words, correct]
+    words = next((text for text in (*quick, *full) if re.search(mutant.words, text)), "")
+    return [
+        str(mutant.number),
+        mutant.title,
+        operation,
+        "✓" if full else "✗",
+        "✓" if quick else "✗",
+        *marks,
+        words.replace("|", "\\|"),
+        neighbours.verdict(mutant),
+    ]
+
+
+def usual(mutant: Mutant) -> list[bool | None]:
+    """Return what the usual gates let pass; None where one does not apply."""
+    if mutant.condition:
+        return [None] * len(GATES)  # right at the one shape that they draw
+    return [gate(mutant) for gate in GATES.values()]
 
 
 def made() -> dict[Path, str]:
     """Judge everything, and return the document."""
     torch.set_num_threads(1)
-    header = ["#", "mistake", "in", "gradref", *GATES, "what gradref says", "correct kernel"]
-    rows = [row(mutant) for mutant in MUTANTS]
-    caught = [sum(r[column] == "✓" for r in rows) for column in range(3, 4 + len(GATES))]
-    missed = [sum(r[column] == "✗" for r in rows) for column in range(3, 4 + len(GATES))]
-    names = ["gradref", *GATES]
+    names = ["gradref, full", "gradref, quick", *GATES]
+    header = ["#", "mistake", "in", *names, "what gradref says", "correct kernel"]
+    neighbours = Neighbours()
+    rows = [row(mutant, neighbours) for mutant in MUTANTS]
+    caught = [sum(r[column] == "✓" for r in rows) for column in range(3, 3 + len(names))]
+    missed = [sum(r[column] == "✗" for r in rows) for column in range(3, 3 + len(names))]
     summary = "; ".join(
         f"{name} catches {c} and misses {m}"
         for name, c, m in zip(names, caught, missed, strict=True)

@@ -21,6 +21,8 @@ from gradref.runs.check import check, check_subject
 from gradref.runs.choices import Mode
 from gradref.runs.options import Options
 
+pytestmark = pytest.mark.xdist_group("hostile")
+
 AT_IMPORT = {
     "changes the default dtype": "torch.set_default_dtype(torch.float64)",
     "turns gradients off": "torch.set_grad_enabled(False)",
@@ -67,51 +69,67 @@ IN_THE_CALL = {
         "kept = []\n    while True: kept.append(torch.empty(1 << 26))",
         "raises RuntimeError: .*memory|raises MemoryError",
     ),
-    "recurses without end": ("return relu(x)", "raises RecursionError|crashes: SIGSEGV"),
+    "recurses without end": (
+        "return recurses_without_end(x)",
+        "raises RecursionError|crashes: SIGSEGV",
+    ),
     "returns no tensor": ("return 'relu'", "returned str, wants a tensor"),
     "returns a tensor on no device": ("return x.to('meta')", "raises|returns"),
 }
 """What a kernel does when it is called, and what is said, if anything."""
 
 
-def written(folder: Path, before: str, inside: str = "pass") -> str:
-    path = folder / "subject.py"
-    path.write_text(
-        f"import torch\n{before}\n\n\ndef relu(x):\n    {inside}\n    return torch.relu(x)\n\n\n"
-        'KERNELS = {"relu": {"forward": relu}}\n'
+def written(path: Path, before: str, **bodies: str) -> str:
+    """A module of right kernels that do something before they compute."""
+    functions = "".join(
+        f"def {name}(x):\n    {body}\n    return torch.relu(x)\n\n\n"
+        for name, body in bodies.items()
     )
+    entries = ", ".join(f'"{n}": {{"operation": "relu", "forward": {n}}}' for n in bodies)
+    path.write_text(f"import torch\n{before}\n\n\n{functions}KERNELS = {{{entries}}}\n")
     return str(path)
 
 
-def said(path: str, mode: Mode = "link") -> str:
-    """The words of all failures; the judge computes as before."""
-    run = check_subject(path, "relu", ["float32"], Options(mode))
-    assert run.judged
+def said(path: str, mode: Mode = "link") -> dict[str, str]:
+    """The words of all failures by kernel; the judge computes as before."""
+    run = check_subject(path, None, ["float32"], Options(mode))
     assert not list(state.changes())
-    return "; ".join(words for verdict in run.failures for words in verdict.words)
+    found: dict[str, str] = {}
+    for verdict in run.judged:
+        words = "" if verdict.passed else "; ".join(verdict.words)
+        found[verdict.contender] = found.get(verdict.contender, "") + words
+    return found
 
 
-@pytest.mark.parametrize("what", AT_IMPORT)
-def test_a_module_changes_nothing_here(what: str, tmp_path: Path) -> None:
-    assert said(written(tmp_path, AT_IMPORT[what])) == ""
+def test_a_module_changes_nothing_here(tmp_path: Path) -> None:
+    everything = "\n".join(AT_IMPORT.values())
+    assert said(written(tmp_path / "subject.py", everything, relu="pass"))["relu"] == ""
 
 
 @pytest.mark.parametrize("what", FATAL)
 def test_a_module_that_ends_its_process(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "START_LIMIT", 8.0)
+    if what == "does not end":
+        monkeypatch.setattr(sandbox, "START_LIMIT", 3.0)
     code, words = FATAL[what]
     with pytest.raises(ImportError, match=words):
-        said(written(tmp_path, code))
+        said(written(tmp_path / "subject.py", code, relu="pass"))
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is said of kernels that do all this, each in the process that the one before leaves."""
+    bodies = {what.replace(" ", "_"): code for what, (code, _) in IN_THE_CALL.items()}
+    path = tmp_path_factory.mktemp("hostile") / "subject.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "TIME_LIMIT", 5.0)
+        return said(written(path, "", **bodies))
 
 
 @pytest.mark.parametrize("what", IN_THE_CALL)
-def test_a_call_is_a_verdict(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if what == "sleeps for ever":
-        monkeypatch.setattr(sandbox, "TIME_LIMIT", 2.0)
-    code, words = IN_THE_CALL[what]
-    found = said(written(tmp_path, "", code))
+def test_a_call_is_a_verdict(what: str, heard: dict[str, str]) -> None:
+    found, (_, words) = heard[what.replace(" ", "_")], IN_THE_CALL[what]
     assert re.search(words, found) if words else not found
 
 
@@ -122,7 +140,8 @@ def test_a_library_that_flushes_does_not_bend_the_truth(tmp_path: Path) -> None:
     command = ["gcc", "-shared", "-fPIC", "-ffast-math", "-o", "fast.so", "fast.c"]
     subprocess.run(command, cwd=tmp_path, check=True)
     load = f"import ctypes; library = ctypes.CDLL({str(tmp_path / 'fast.so')!r})"
-    assert "subnormal numbers are flushed to zero" in said(written(tmp_path, load), "quick")
+    found = said(written(tmp_path / "subject.py", load, relu="pass"), "link")
+    assert "subnormal numbers are flushed to zero" in found["relu"]
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ class Sandbox:
         try:
             self._connection.send_bytes(pickle.dumps((self._count, request)))
             for count, reply in self._replies(until):
-                if count == self._count:  # another is one too many, of a fork of the process
+                if count == self._count:  # or it is late, of a process that was given up
                     return reply
         except (EOFError, OSError, pickle.UnpicklingError):
             raise ConnectionError(self._cause()) from None
@@ -217,13 +217,15 @@ def _serve(connection: Connection, subject: str, operation: str | None) -> None:
     if dynamo := sys.modules.get("torch._dynamo"):
         dynamo.config.recompile_limit = 1 << 16  # a compiled kernel stays one in every dtype
     connection.send_bytes(pickle.dumps([kernel.declaration() for kernel in kernels]))
-    runner = InProcess(kernels)
+    runner, own = InProcess(kernels), os.getpid()
     while True:
         try:
             count, (kind, content) = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
         reply = runner.ask(content) if kind == "answer" else runner.digest(*content)
+        if os.getpid() != own:
+            os._exit(0)  # a fork of the process, which a kernel has made
         connection.send_bytes(pickle.dumps((count, reply)))
 
 

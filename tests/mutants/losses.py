@@ -24,9 +24,9 @@ def reduced(rows: Tensor, total: Tensor | float, reduction: str) -> Tensor:
 
 
 def spread(grad_output: Tensor, total: Tensor | float, reduction: str) -> Tensor:
-    """What a reduction passes back to every row."""
+    """What a reduction passes back to every row; nothing where no row counts."""
     g = wide(grad_output)
-    return g / total if reduction == "mean" else g
+    return g / (total if total != 0 else inf) if reduction == "mean" else g
 
 
 class Mass(NamedTuple):
