@@ -22,11 +22,13 @@ from gradref.runs.options import Options
 
 INTRODUCTION = """# Who judges the judge?
 
-Wrong kernels, each a mistake that was seen in the field, and what notices them: `gradref check`,
-and the gates that kernels usually have to pass, on one draw of ordinary normal inputs. ✓ caught,
-✗ missed, – does not apply (or is right at the one shape that they draw), ? depends on what the memory held. Beside every wrong kernel stands a
-correct one, written differently from ours; the last column is what the judge says of it. Made by
-`python docs/build.py`; `tests/test_mutants.py` asserts the same, with the words.
+Wrong kernels, each a mistake that was seen in the field or planted between the lines of an earlier
+judge, and what notices them: `gradref check` in its two modes, and the gates that kernels usually
+have to pass, on one draw of ordinary normal inputs. ✓ caught, ✗ missed, – does not apply (most of
+those of number 46 and above are right at the one shape that these gates draw), ? depends on what
+the memory held. Beside every wrong kernel stands a correct one, written differently from ours; the
+last column is what mode full says of it. Made by `python docs/build.py`; `tests/test_mutants.py`
+asserts the same, with the words.
 """
 
 README = Path(__file__).parents[1] / "README.md"

@@ -249,7 +249,7 @@ def check(
         typer.Argument(help="The kernels: file.py, module, module:attribute or namespace::op."),
     ],
     op: Annotated[
-        str | None, typer.Option(help="Only this operation; for a single object, what it computes.")
+        str | None, typer.Option(help="Only this operation; of module:attribute, what it computes.")
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="Comma-separated: f64, f32, f16, bf16, or torch's names.")
@@ -258,7 +258,7 @@ def check(
     mode: Annotated[
         CheckMode,
         typer.Option(
-            help="link: whether it runs; full: hostile conditions too; exhaustive: every input too."
+            help="link: whether it runs; full: large sizes; exhaustive: every float32 input too."
         ),
     ] = "quick",
     claim: ClaimOption = None,
@@ -271,7 +271,11 @@ def check(
     ] = "standard",
     xfails: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="File of verdicts expected to fail."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Names of verdicts that fail, a line each; * is any text.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
     json: PathOption = None,

@@ -183,7 +183,7 @@ def _malformed(call: Call) -> Call:
 
 def _together(probe: Probe, runner: Runner) -> str:
     """Test that two threads may call the kernel at the same time."""
-    s = probe.sample(1025, ROWS)
+    s = probe.sample(129, ROWS)
     return shapes.wrong(
         probe,
         runner,

@@ -156,7 +156,7 @@ def show_kernels(console: Console, run: Run) -> None:
     """Show everything that a check has to say."""
     console.print("Errors in ulp: the worst and the median of the kernel, the worst of ours and of")
     console.print(
-        "torch at the same inputs; used: the share of the bound that the kernel uses up\n"
+        "torch at the same inputs; used: the worst error divided by the one allowed there\n"
     )
     for title, verdicts in sections(run.verdicts):
         console.print(f"[bold]{escape(title)}[/]", highlight=False)

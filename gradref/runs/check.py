@@ -61,9 +61,7 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
     """Yield the verdicts on a kernel in one case."""
     if not kernel.claims(case.parameters):
         choice = index_or_probability(kernel.record)
-        reason = (
-            f'takes a {choice} that is an {kernel.targets}; "{choice}": "either" would claim more'
-        )
+        reason = f'its {choice} is an {kernel.targets}; "{choice}": "either" declares both'
         yield Verdict.without_result(kernel.name, case, "every quantity", "unsupported", reason)
         return
     trial = Trial(
