@@ -5,13 +5,15 @@ A kind whose library is not installed keeps the line that it has.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from docs.tables import between, replace_between, table
 from gradref.report.text import ulp
-from gradref.runs.check import check_subject
-from gradref.runs.options import Options
+from gradref.runs.run import Run, read
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -30,9 +32,18 @@ FILES = tuple(FOLDER / f"{file}.py" for file, *_ in SHOWN)
 HEADER = ("kernels", "quantity", "dtype", "worst ulp", "verdict", "what is probably wrong")
 
 
+def checked(path: Path, *options: str) -> Run:
+    """Return what ``gradref check`` says, in a process that has imported no library of a kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        json = Path(folder) / "run.json"
+        command = ["check", str(path), *options, "--mode", "link", "--json", str(json)]
+        subprocess.run([sys.executable, "-m", "gradref", *command], stdout=subprocess.PIPE)
+        return read(json)
+
+
 def row(file: str, name: str, dtype: str) -> list[str]:
     """Return the worst verdict on a kernel at ordinary inputs, as a row of the table."""
-    judged = check_subject(str(FOLDER / f"{file}.py"), name, [dtype], Options("link")).verdicts
+    judged = checked(FOLDER / f"{file}.py", "--op", name, "--dtype", dtype).verdicts
     mine = [v for v in judged if v.errors is not None and not v.quantity.endswith("[special]")]
     worst = max((v for v in mine if v.contender == name), key=lambda v: v.used)
     assert worst.errors is not None  # chosen so
