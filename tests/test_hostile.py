@@ -123,7 +123,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     bodies = {what.replace(" ", "_"): code for what, (code, _) in IN_THE_CALL.items()}
     path = tmp_path_factory.mktemp("hostile") / "subject.py"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "TIME_LIMIT", 5.0)
+        patch.setattr(sandbox, "TIME_LIMIT", 3.0)
         return said(written(path, "", **bodies))
 
 
