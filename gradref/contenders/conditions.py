@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ ATTEMPTS = 8
 """How many calls are made until freed memory holds something other than the poison."""
 
 ROWS = 6
-
-Mode = Literal["quick", "full"]
 
 
 @dataclass(frozen=True)
@@ -248,13 +245,14 @@ def _same(a: Floats, b: Floats) -> bool:
 
 
 def _wrong(probe: Probe, s: Sample, got: Floats) -> Mask:
-    return probe.expected(s).wrong(got, probe.case.torch_dtype)
+    return probe.expected(s).wrong(got)
 
 
 # --- all of them ---------------------------------------------------------------------------------
 
 ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
 REPEATED = Condition("repeated", _repeated, is_basic=True)
+REUSED = Condition("memory reused", _reused)
 
 
 def every_condition() -> tuple[str, ...]:
@@ -262,20 +260,19 @@ def every_condition() -> tuple[str, ...]:
     return tuple(condition.name for condition in conditions("full"))
 
 
-def conditions(mode: Mode) -> tuple[Condition, ...]:
+def conditions(mode: shapes.Mode) -> tuple[Condition, ...]:
     """Return the conditions of a mode: in quick those that cost a few calls."""
     sized = [
         Condition(name, partial(test, mode), every_reduction=True)
         for name, test in shapes.TESTS.items()
     ]
-    cheap = (ARGUMENTS, REPEATED, Condition("memory reused", _reused))
+    basic = (ARGUMENTS, REPEATED)
     if mode == "quick":
-        return (*cheap, *sized)
+        return (*basic, REUSED, *sized)
     return (
-        ARGUMENTS,
-        REPEATED,
+        *basic,
         Condition("memory poisoned", _poisoned, is_basic=True),
-        Condition("memory reused", _reused),
+        REUSED,
         Condition("calls in turn", _in_turn),
         Condition("two threads", _together),
         Condition("rows apart", _rows_apart),

@@ -76,12 +76,12 @@ class Expected:
 
     truth: Floats
     allowed: Floats
+    dtype: torch.dtype
 
-    def wrong(self, got: Floats, dtype: torch.dtype) -> Mask:
+    def wrong(self, got: Floats) -> Mask:
         """Return which results are further off; where the truth is no number anything will do."""
-        ulp = errors(
-            got.reshape(-1), Balls(self.truth.reshape(-1), np.zeros(self.truth.size)), dtype
-        )
+        truth = Balls(self.truth.reshape(-1), np.zeros(self.truth.size))
+        ulp = errors(got.reshape(-1), truth, self.dtype)
         wrong = np.isfinite(self.truth) & (ulp.reshape(self.truth.shape) > self.allowed)
         return np.asarray(wrong)
 
@@ -214,14 +214,14 @@ class Probe:
             size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
             share = max(ROUGH, 32 * torch.finfo(dtype).eps)
             rough = share * size + share**2 * np.max(size, initial=0.0)
-            return Expected(truth, rough / spacing(truth, dtype) + 1.0)
+            return Expected(truth, rough / spacing(truth, dtype) + 1.0, dtype)
         unit = self.gate.unit[dtype]
-        claim = self.gate.claims[dtype] * (
-            2.0 if unit == DOUBLE else 1.0
-        )  # ours is float64 as well
+        claim = self.gate.claims[dtype]
+        if unit == DOUBLE:
+            claim *= 2  # ours is float64 as well
         with np.errstate(over="ignore", invalid="ignore"):
             lost = self._growth(s) * unit * self._condition(s, truth) / spacing(truth, dtype)
-        return Expected(truth, claim + np.nan_to_num(lost, nan=0.0))
+        return Expected(truth, claim + np.nan_to_num(lost, nan=0.0), dtype)
 
     def _growth(self, s: Sample) -> float:
         """Return by how much the roundoffs of one number grow in a sum of random ones."""
@@ -242,7 +242,8 @@ class Probe:
                     moved = np.fmax(moved, 2 * np.abs(nudged - truth) / NUDGE)
         if self.record.kind == "elementwise":
             return moved
-        numbers = np.concatenate([np.abs(to_floats(a)).reshape(-1) for a in _real(s)])
+        floating = (a for a in s.arrays.values() if a.is_floating_point())
+        numbers = np.concatenate([np.abs(to_floats(a)).reshape(-1) for a in floating])
         size = float(np.max(numbers[np.isfinite(numbers)], initial=0.0))
         usual = self._usual(s) if self.gate.usual_terms else 0.0
         return moved + (1 + min(size, 128.0)) * (np.abs(truth) + usual)
@@ -253,10 +254,8 @@ class Probe:
         Of an output f of a row-wise function the products f g and f Σ f g; where precision is
         absolute a unit of every row.
         """
-        q, is_shared = (
-            self.quantity,
-            {self.quantity.wrt, self.quantity.along} & set(self.record.shared),
-        )
+        q = self.quantity
+        is_shared = {q.wrt, q.along} & set(self.record.shared)
         if self.record.kind == "rowwise" and q.role in ("vjp", "jvp") and not is_shared:
             f = np.abs(replace(self, role="forward", quantity=Quantity("value")).wide(s))
             vector = s.grad_output if q.role == "vjp" else s.tangent
@@ -268,8 +267,8 @@ class Probe:
         weights = (a for name, a in s.arrays.items() if name not in self.record.arguments)
         unit = max([1.0, *(float(a.max()) for a in weights if a.numel())])
         rows = s.grad_output.numel()
-        if self.quantity.role == "value":
-            return unit * (rows if self.quantity.reduction == "sum" else 1)
+        if q.role == "value":
+            return unit * (rows if q.reduction == "sum" else 1)
         return unit * float(s.grad_output.abs().max()) / self._mass(s)
 
     def _mass(self, s: Sample) -> float:
@@ -303,10 +302,6 @@ class Probe:
             grad_output=nudge(s.grad_output),
             tangent=nudge(s.tangent),
         )
-
-
-def _real(s: Sample) -> list[Tensor]:
-    return [a for a in s.arrays.values() if a.is_floating_point()]
 
 
 class _Nobody:

@@ -72,7 +72,7 @@ def wrong(
     heard = probe.ask(runner, s, change)
     if heard.results is None:
         return f"{label}: {heard.problem}"
-    off = probe.expected(s).wrong(heard.results, probe.case.torch_dtype)
+    off = probe.expected(s).wrong(heard.results)
     return f"{label}: {_places(off)}" if off.any() else ""
 
 
@@ -97,7 +97,7 @@ def _all(probe: Probe, runner: Runner, samples: Labelled, *, may_refuse: bool = 
         if heard.results is None:
             found = heard.problem
         else:
-            off = expected.wrong(heard.results, probe.case.torch_dtype)
+            off = expected.wrong(heard.results)
             found = _places(off) if off.any() else ""
         right |= not found
         problem = problem or (f"{label}: {found}" if found else "")
@@ -198,7 +198,7 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
         s = _repeating(probe.sample(33, 6), layout, of)
         plain = probe.ask(runner, s)
         expected = probe.expected(s)
-        if plain.results is None or expected.wrong(plain.results, probe.case.torch_dtype).any():
+        if plain.results is None or expected.wrong(plain.results).any():
             continue
 
         try:
@@ -208,7 +208,7 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             continue
         if heard.results is None:
             return f"{layout} {of}: {heard.problem}"
-        if expected.wrong(heard.results, probe.case.torch_dtype).any():
+        if expected.wrong(heard.results).any():
             return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
     if refused:
         raise UnsupportedError(refused)
@@ -314,7 +314,7 @@ def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
             continue
         with np.errstate(all="ignore"):
             expected = probe.expected(s)
-        off = expected.wrong(heard.results, probe.case.torch_dtype)
+        off = expected.wrong(heard.results)
         off |= _another_limit(expected.truth, heard.results, _of_torch(probe, s))
         if off.any():
             at = int(np.flatnonzero(off.reshape(-1))[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -71,11 +72,18 @@ def cross_entropy_backward(
     return by_row.reshape(moved.shape).movedim(-1, classes)
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Right: (x − t)²."""
-    return narrow(
-        losses.reduced((wide(input) - wide(target)).square(), input.numel(), reduction), input
-    )
+def mse_loss_over(count: Callable[[Tensor], Tensor | float]) -> Right:
+    """(x − t)², whose mean divides by a count of the input."""
+
+    def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        rows = (wide(input) - wide(target)).square()
+        return narrow(losses.reduced(rows, count(input), reduction), input)
+
+    return mse_loss
+
+
+mse_loss = mse_loss_over(Tensor.numel)
+"""Right."""
 
 
 def mse_loss_backward(
@@ -117,22 +125,27 @@ Mistake = Callable[[Right], Right]
 # --- lengths -------------------------------------------------------------------------------------
 
 
-def elements(change: Callable[[Tensor, int], Tensor]) -> Mistake:
-    """A mistake in the flattened result, by its number of elements."""
+def on_result(change: Callable[[Tensor], Tensor]) -> Mistake:
+    """A mistake in the result; the signature is that of the right function."""
 
     def mistake(right: Right) -> Right:
+        @functools.wraps(right)
         def kernel(*arguments: Any, **options: Any) -> Tensor:
-            result = right(*arguments, **options)
-            return change(result.reshape(-1).clone(), result.numel()).reshape(result.shape)
+            return change(right(*arguments, **options))
 
         return kernel
 
     return mistake
 
 
-def zeroed(flat: Tensor, start: int) -> Tensor:
-    flat[start:] = 0
-    return flat
+def elements(change: Callable[[Tensor, int], Tensor]) -> Mistake:
+    """A mistake in the flattened result, by its number of elements."""
+    return on_result(lambda y: change(y.reshape(-1).clone(), y.numel()).reshape(y.shape))
+
+
+def zeroed(y: Tensor, start: int) -> Tensor:
+    y[start:] = 0
+    return y
 
 
 def last_of_63(flat: Tensor, n: int) -> Tensor:
@@ -157,34 +170,18 @@ def one_element(flat: Tensor, n: int) -> Tensor:
 
 def rows_beyond(limit: int) -> Mistake:
     """Rows that have no program stay 0."""
-
-    def mistake(right: Right) -> Right:
-        def kernel(*arguments: Any, **options: Any) -> Tensor:
-            result = right(*arguments, **options)
-            if result.dim():
-                result = result.clone()
-                result[limit:] = 0
-            return result
-
-        return kernel
-
-    return mistake
+    return on_result(lambda y: zeroed(y.clone(), limit) if y.dim() else y)
 
 
 def long_rows(limit: int) -> Mistake:
     """What lies beyond the last whole block of a long row is not written."""
 
-    def mistake(right: Right) -> Right:
-        def kernel(*arguments: Any, **options: Any) -> Tensor:
-            result = right(*arguments, **options)
-            if result.dim() == 2 and result.shape[1] > limit:
-                result = result.clone()
-                result[:, result.shape[1] // limit * limit :] = 0
-            return result
+    def cut(y: Tensor) -> Tensor:
+        if y.dim() != 2 or y.shape[1] <= limit:
+            return y
+        return zeroed(y.T.clone(), y.shape[1] // limit * limit).T
 
-        return kernel
-
-    return mistake
+    return on_result(cut)
 
 
 # --- reductions ----------------------------------------------------------------------------------
@@ -199,25 +196,19 @@ def mse_loss_of_whole_blocks(input: Tensor, target: Tensor, reduction: str = "me
     return narrow(losses.reduced(rows.reshape(-1)[:kept], input.numel(), reduction), input)
 
 
-def mse_loss_counts_low(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The count of a mean is kept in bfloat16, which holds integers to 256."""
-    rows = (wide(input) - wide(target)).square()
-    count = torch.tensor(float(input.numel())).bfloat16().double()
-    return narrow(losses.reduced(rows, count, reduction), input)
+def in_bfloat16(input: Tensor) -> Tensor:
+    """The count of a mean, in a format that holds integers to 256."""
+    return torch.tensor(float(input.numel())).bfloat16().double()
 
 
-def mse_loss_counts_rows(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """A mean of an array of two dimensions or more divides by its rows."""
-    rows = (wide(input) - wide(target)).square()
-    count = len(input) if input.dim() > 1 else input.numel()
-    return narrow(losses.reduced(rows, count, reduction), input)
+def rows_of_a_matrix(input: Tensor) -> int:
+    """The count of a mean of an array of two dimensions or more is that of its rows."""
+    return len(input) if input.dim() > 1 else input.numel()
 
 
-def mse_loss_unbiased(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """A mean of many divides by n − 1."""
-    rows = (wide(input) - wide(target)).square()
-    count = input.numel() - (input.numel() > 100)
-    return narrow(losses.reduced(rows, count, reduction), input)
+def less_1_of_many(input: Tensor) -> int:
+    """The count of a mean of many is n − 1."""
+    return input.numel() - (input.numel() > 100)
 
 
 def mse_loss_overflows(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -348,8 +339,9 @@ def with_targets(change: Callable[[Tensor, Tensor], Tensor]) -> Mistake:
     """A mistake in the class indices."""
 
     def mistake(right: Right) -> Right:
+        @functools.wraps(right)
         def kernel(*arguments: Any, **options: Any) -> Tensor:
-            *before, input, target = arguments[: 2 if right is cross_entropy else 3]
+            *before, input, target = arguments
             return right(*before, input, change(input, target), **options)
 
         return kernel
@@ -410,54 +402,6 @@ def cross_entropy_ignores_if_weighted(input: Tensor, target: Tensor, **options: 
     return cross_entropy(input, target, **options)
 
 
-def takes_all(function: Right) -> Right:
-    """Give a function of ``options`` the signature of a cross entropy."""
-
-    def kernel(
-        input: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> Tensor:
-        return function(
-            input,
-            target,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            label_smoothing=label_smoothing,
-        )
-
-    return kernel
-
-
-def takes_all_backward(function: Right) -> Right:
-    """Give a function the signature of the backward of a cross entropy."""
-
-    def kernel(
-        grad_output: Tensor,
-        input: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> Tensor:
-        return function(
-            grad_output,
-            input,
-            target,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            label_smoothing=label_smoothing,
-        )
-
-    return kernel
-
-
 Planted = tuple[int, str, str, dict[str, Right]]
 """A number, the condition that shows the mistake, its title, and the functions that have it."""
 
@@ -483,24 +427,8 @@ def of(right: Kernel, words: str, *planted: Planted) -> list[Mutant]:
 
 def silu_pair(change: Callable[[Tensor, int], Tensor]) -> dict[str, Right]:
     mistake = elements(change)
-    return {"backward": _two(mistake(elementwise.silu_backward))}
+    return {"backward": mistake(elementwise.silu_backward)}
 
-
-def _one(function: Right) -> Right:
-    return lambda x: function(x)
-
-
-def _two(function: Right) -> Right:
-    return lambda grad_output, x: function(grad_output, x)
-
-
-def _reduced(function: Right) -> Right:
-    return lambda grad_output, input, target, reduction="mean": function(
-        grad_output, input, target, reduction
-    )
-
-
-CE, CE_BACKWARD = cross_entropy, cross_entropy_backward
 
 MUTANTS = [
     *of(
@@ -510,21 +438,21 @@ MUTANTS = [
             60,
             "lengths",
             "a length of 63 modulo 64, value",
-            {"forward": _one(elements(last_of_63)(elementwise.silu))},
+            {"forward": elements(last_of_63)(elementwise.silu)},
         ),
         (61, "lengths", "a length of 63 modulo 64, gradient", silu_pair(last_of_63)),
         (
             62,
             "lengths",
             "a length that is a power of two",
-            {"forward": _one(elements(last_of_a_power)(elementwise.silu))},
+            {"forward": elements(last_of_a_power)(elementwise.silu)},
         ),
         (63, "lengths", "one element behind a power of two", silu_pair(first_behind_a_power)),
         (
             64,
             "lengths",
             "elements beyond 65,536",
-            {"forward": _one(elements(beyond_65536)(elementwise.silu))},
+            {"forward": elements(beyond_65536)(elementwise.silu)},
         ),
         (65, "lengths", "an array of one element", silu_pair(one_element)),
         (66, "ranks", "a number without dimensions", {"forward": silu_of_scalars}),
@@ -551,33 +479,25 @@ MUTANTS = [
             77,
             "numbers of rows",
             "rows beyond 65,535",
-            {"forward": lambda x, dim=-1: rows_beyond(65535)(softmax_along)(x, dim)},
+            {"forward": rows_beyond(65535)(softmax_along)},
         ),
         (
             78,
             "numbers of rows",
             "gradients beyond 2,048 rows",
-            {
-                "backward": lambda grad_output, x, dim=-1: rows_beyond(2048)(
-                    softmax_along_backward
-                )(grad_output, x, dim)
-            },
+            {"backward": rows_beyond(2048)(softmax_along_backward)},
         ),
         (
             79,
             "lengths",
             "the tail of rows beyond 4,096",
-            {"forward": lambda x, dim=-1: long_rows(4096)(softmax_along)(x, dim)},
+            {"forward": long_rows(4096)(softmax_along)},
         ),
         (
             80,
             "lengths",
             "the tail of gradients beyond 1,000",
-            {
-                "backward": lambda grad_output, x, dim=-1: long_rows(1000)(softmax_along_backward)(
-                    grad_output, x, dim
-                )
-            },
+            {"backward": long_rows(1000)(softmax_along_backward)},
         ),
         (81, "contents", "a masked logit", {"forward": softmax_masked}),
         (82, "contents", "a masked logit, gradient", {"backward": softmax_masked_backward}),
@@ -592,16 +512,21 @@ MUTANTS = [
             "whole blocks of 2,048 summed",
             {"forward": mse_loss_of_whole_blocks},
         ),
-        (85, "numbers of rows", "the count in bfloat16", {"forward": mse_loss_counts_low}),
-        (86, "ranks", "the mean over rows of a matrix", {"forward": mse_loss_counts_rows}),
-        (87, "numbers of rows", "the mean of n − 1", {"forward": mse_loss_unbiased}),
+        (85, "numbers of rows", "the count in bfloat16", {"forward": mse_loss_over(in_bfloat16)}),
+        (
+            86,
+            "ranks",
+            "the mean over rows of a matrix",
+            {"forward": mse_loss_over(rows_of_a_matrix)},
+        ),
+        (87, "numbers of rows", "the mean of n − 1", {"forward": mse_loss_over(less_1_of_many)}),
         (88, "numbers of rows", "the sum in float16", {"forward": mse_loss_overflows}),
         (89, "numbers of rows", "gradients beyond 65,535", {"backward": mse_loss_backward_of_few}),
         (
             90,
             "numbers of rows",
             "gradients beyond 2,048 rows",
-            {"backward": _reduced(rows_beyond(2048)(mse_loss_backward))},
+            {"backward": rows_beyond(2048)(mse_loss_backward)},
         ),
     ),
     *of(
@@ -616,70 +541,70 @@ MUTANTS = [
             92,
             "numbers of rows",
             "the last block of more than 2,048 rows",
-            {"forward": takes_all(cross_entropy_of_whole_blocks)},
+            {"forward": cross_entropy_of_whole_blocks},
         ),
         (
             93,
             "ranks",
             "rows of K dimensions not permuted",
-            {"forward": takes_all(cross_entropy_without_permuting)},
+            {"forward": cross_entropy_without_permuting},
         ),
         (
             94,
             "targets",
             "the last class",
-            {"forward": takes_all(with_targets(last_class_ignored)(CE))},
+            {"forward": with_targets(last_class_ignored)(cross_entropy)},
         ),
         (
             95,
             "targets",
             "the last class, gradient",
-            {"backward": takes_all_backward(with_targets(last_class_ignored)(CE_BACKWARD))},
+            {"backward": with_targets(last_class_ignored)(cross_entropy_backward)},
         ),
         (
             96,
             "targets",
             "−100 taken for the last class",
-            {"forward": takes_all(with_targets(negative_is_last)(CE))},
+            {"forward": with_targets(negative_is_last)(cross_entropy)},
         ),
         (
             97,
             "targets",
             "−100 taken for the last class, gradient",
-            {"backward": takes_all_backward(with_targets(negative_is_last)(CE_BACKWARD))},
+            {"backward": with_targets(negative_is_last)(cross_entropy_backward)},
         ),
-        (98, "targets", "int32 targets", {"forward": takes_all(with_targets(int32_misread)(CE))}),
-        (99, "targets", "one class", {"forward": takes_all(cross_entropy_one_class)}),
-        (100, "targets", "all rows ignored", {"forward": takes_all(cross_entropy_all_ignored)}),
+        (98, "targets", "int32 targets", {"forward": with_targets(int32_misread)(cross_entropy)}),
+        (99, "targets", "one class", {"forward": cross_entropy_one_class}),
+        (100, "targets", "all rows ignored", {"forward": cross_entropy_all_ignored}),
         (
             101,
             "parameters alone",
             "smoothing without a weight",
-            {"forward": takes_all(cross_entropy_smooths_if_weighted)},
+            {"forward": cross_entropy_smooths_if_weighted},
         ),
         (
             102,
             "parameters alone",
             "a weight without smoothing",
-            {"forward": takes_all(cross_entropy_weighs_if_smoothed)},
+            {"forward": cross_entropy_weighs_if_smoothed},
         ),
         (
             103,
             "parameters alone",
             "an ignored index without a weight",
-            {"forward": takes_all(cross_entropy_ignores_if_weighted)},
+            {"forward": cross_entropy_ignores_if_weighted},
         ),
         (
             104,
             "contents",
             "NaN for an excluded class",
-            {"forward": takes_all(cross_entropy_nan_of_infinite)},
+            {"forward": cross_entropy_nan_of_infinite},
         ),
         (
             105,
             "numbers of rows",
             "gradients beyond 2,048 rows",
-            {"backward": takes_all_backward(rows_beyond(2048)(CE_BACKWARD))},
+            {"backward": rows_beyond(2048)(cross_entropy_backward)},
         ),
     ),
 ]
