@@ -96,6 +96,15 @@ def test_quick_mode_has_the_cheap_conditions() -> None:
     assert "two threads" not in names
 
 
+def test_a_condition_that_was_not_tried_does_not_hold() -> None:
+    """Views are compared with what contiguous memory gives, which is wrong already."""
+    kernel = Kernel.of("silu", {"forward": lambda x: 2 * x})
+    case = Case("silu", {}, "float32", "cpu")
+    found = list(check(kernel, case, InProcess([kernel]), Options("quick")))
+    assert "repeated" in {verdict.quantity for verdict in found}
+    assert "layouts" not in {verdict.quantity for verdict in found}
+
+
 def test_a_kernel_that_rounds_ties_away_does_not_round_correctly() -> None:
     """leaky_relu(-1.5) ties at 5,350 bfloat16 inputs: one judge, one rule for them."""
 

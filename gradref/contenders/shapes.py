@@ -103,9 +103,14 @@ def _all(probe: Probe, runner: Runner, samples: Labelled, *, may_refuse: bool = 
         problem = problem or (f"{label}: {found}" if found else "")
         if problem and (right or not probe.fails):
             return problem
+    return _held(right, refused)
+
+
+def _held(tried: bool, refused: str) -> str:
+    """Return that nothing is wrong; raise where the kernel refuses, or nothing was compared."""
     if refused:
         raise UnsupportedError(refused)
-    if not right:
+    if not tried:
         raise NotTriedError
     return ""
 
@@ -191,7 +196,7 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
     layouts: Sequence[MemoryLayout] = LAYOUTS[mode]
     if mode == "full" and probe.kernel.library == "numpy":
         layouts = (*layouts, "reversed")
-    refused = ""
+    tried, refused = False, ""
     for layout, of in itertools.product(layouts, ("input", "grad_output")):
         if of == "grad_output" and (layout == "reversed" or not _has_vector(probe)):
             continue
@@ -200,7 +205,6 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
         expected = probe.expected(s)
         if plain.results is None or expected.wrong(plain.results).any():
             continue
-
         try:
             heard = probe.ask(runner, s, partial(_laid, layout, of))
         except UnsupportedError as reason:
@@ -210,9 +214,8 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             return f"{layout} {of}: {heard.problem}"
         if expected.wrong(heard.results).any():
             return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
-    if refused:
-        raise UnsupportedError(refused)
-    return ""
+        tried = True
+    return _held(tried, refused)
 
 
 def _laid(layout: MemoryLayout, of: str, call: Call) -> Call:
@@ -304,7 +307,7 @@ def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
     """Test infinities, NaN and masked elements: what the function tends to, or torch's choice."""
     if probe.record.kind == "elementwise":
         raise NotTriedError  # asked about at every one of them
-    refused = ""
+    tried, refused = False, ""
     for label, s in _of_contents(probe):
         if not probe.is_taken(s):
             continue
@@ -320,9 +323,8 @@ def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
             at = int(np.flatnonzero(off.reshape(-1))[0])
             got, truth = (float(v.reshape(-1)[at]) for v in (heard.results, expected.truth))
             return f"{label}: got {got:g}, wants {truth:g}"
-    if refused:
-        raise UnsupportedError(refused)
-    return ""
+        tried = True
+    return _held(tried, refused)
 
 
 def _of_torch(probe: Probe, s: Sample) -> Floats | None:
