@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from threading import Event
 from typing import Any, Literal
 
@@ -96,19 +98,23 @@ class _Prepared:
         }
         return cls(kernel, call, entered, list(named), vector)
 
+    def wrote(self) -> tuple[str, ...]:
+        """Return the arrays that were written into, or next to, where that is not declared."""
+        in_place = self.kernel.contract.in_place
+        return tuple(n for n, e in self.entered.items() if e.changed(but_inside=n in in_place))
+
+    def shares(self, results: Results) -> tuple[str, ...]:
+        """Return the arrays in whose memory results lie, where that is not declared."""
+        apart = (n for n in self.entered if n not in self.kernel.contract.in_place)
+        return tuple(n for n in apart if self.entered[n].is_shared_with(results))
+
     def invoke(self) -> Results:
         """Return what the kernel gives, in its own memory."""
         tensors = {name: e.tensor for name, e in self.entered.items()}
         return _invoke(self.kernel, self.call, self.names, tensors, self.vector)
 
-    def invoke_with(self, contents: Sequence[Tensor]) -> Results:
-        """Return what the kernel gives for other contents of the same tensors."""
-        self._write(contents)
-        results = self.invoke()
-        self._write(self.call.arrays)
-        return results
-
-    def _write(self, contents: Sequence[Tensor]) -> None:
+    def write(self, contents: Sequence[Tensor]) -> None:
+        """Have the arrays hold other contents, in the same memory."""
         for name, content in zip(self.names, contents, strict=True):
             entered = self.entered[name]
             entered.tensor.copy_(content)
@@ -121,8 +127,10 @@ def perform(kernel: Kernel, call: Call) -> Returned:
     held, earlier = Results(), Results()
     try:
         if call.earlier and not call.together:
-            held = prepared.invoke_with(call.earlier)
+            prepared.write(call.earlier)
+            held = prepared.invoke()
             earlier = _copies(held)
+            prepared.write(call.arrays)
         if not call.poisoned:
             _free_zeros_like(call.arrays)
         with _Poison(call.poisoned):
@@ -139,10 +147,10 @@ def perform(kernel: Kernel, call: Call) -> Returned:
         return Returned(problem=words)
     return Returned(
         results,
-        wrote=tuple(name for name, e in prepared.entered.items() if e.changed()),
-        shares=tuple(name for name, e in prepared.entered.items() if e.is_shared_with(raw)),
+        wrote=prepared.wrote(),
+        shares=prepared.shares(raw),
         stale=bool(held) and _is_stale(earlier, results),
-        overwrites=bool(held) and not _are_the_same(held, earlier),
+        overwrites=bool(held) and not kernel.contract.in_place and not _are_the_same(held, earlier),
     )
 
 
@@ -166,6 +174,7 @@ def _beside_another(prepared: _Prepared) -> Results:
             try:
                 found = []
                 for i in range(CALLS_TOGETHER):
+                    prepared.write(call.arrays)
                     found.append(_copies(prepared.invoke()))
                     time.sleep(1e-3 * (i % 5))  # or the threads may stay in step
             finally:
@@ -228,8 +237,16 @@ class _Guarded:
             r is not None and r.numel() and r.untyped_storage().data_ptr() == own for r in results
         )
 
-    def changed(self) -> bool:
-        """Return whether any bit of the array or of its guards has changed."""
+    def changed(self, *, but_inside: bool) -> bool:
+        """Return whether any bit of the guards has changed, or of the array, which may be written.
+
+        ``but_inside`` is for an array that the kernel has declared to write into.
+        """
+        if but_inside:
+            inside = self.before.as_strided(
+                self.tensor.shape, self.tensor.stride(), self.tensor.storage_offset()
+            )
+            inside.copy_(self.tensor.detach())
         if self.buffer.is_floating_point():
             integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[self.buffer.itemsize]
             return not torch.equal(
@@ -291,9 +308,7 @@ def _converter(library: str, layout: MemoryLayout) -> Convert:
     if library == "numpy":
 
         def to_numpy(tensor: Tensor) -> Any:
-            if tensor.dtype is torch.bfloat16:
-                raise UnsupportedError("NumPy has no bfloat16")
-            array = tensor.numpy()
+            array = _numpy_bfloat16(tensor) if tensor.dtype is torch.bfloat16 else tensor.numpy()
             return np.flip(array) if layout == "reversed" else array
 
         return to_numpy, _of_numpy
@@ -302,20 +317,34 @@ def _converter(library: str, layout: MemoryLayout) -> Convert:
 
         def to_jax(tensor: Tensor) -> Any:
             try:
-                return dlpack.from_dlpack(tensor)
-            except Exception as problem:  # whatever the compiler behind it raises
+                array = dlpack.from_dlpack(tensor)
+            except Exception:  # whatever the compiler behind it raises
                 if tensor.is_contiguous():
                     raise
-                raise UnsupportedError(f"JAX does not take its strides: {problem}") from None
+                raise UnsupportedError("JAX does not take its strides") from None
+            if array.dtype.itemsize != tensor.itemsize:
+                raise UnsupportedError("JAX has 64 bits with jax_enable_x64 alone")
+            return array
 
         return to_jax, from_dlpack
     return lambda tensor: tensor, _tensor
+
+
+def _numpy_bfloat16(tensor: Tensor) -> Any:
+    """Return an array of the dtype that ml_dtypes adds to NumPy, on the same memory."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise UnsupportedError("NumPy has no bfloat16 without the package ml_dtypes") from None
+    return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
 
 
 def _of_numpy(value: Any) -> Tensor:
     array = np.asarray(value)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch has no such arrays
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
 
@@ -336,13 +365,17 @@ def _invoke(
 ) -> Results:
     """Return the results of a call: the value, or a gradient for each of ``wrt``."""
     function = kernel.functions[call.role]
+    if kernel.library == "jax":
+        _forget_compiled()
     into, back = _converter(kernel.library, call.layout)
-    if call.role == "function" and call.order:
-        keywords = {k: tensors.get(k, v) for k, v in call.keywords.items()}
-        arrays = [tensors[name] for name in names]
-        return _differentiated(function, call, arrays, tensors[vector], keywords)
     keywords = {k: into(tensors[k]) if k in tensors else v for k, v in call.keywords.items()}
     given = [into(tensors[name]) for name in names]
+    if call.role == "function" and call.order and kernel.library == "jax":
+        found = _differentiated_by_jax(function, call, given, into(tensors[vector]), keywords)
+        return tuple(map(back, found))
+    if call.role == "function" and call.order:
+        in_place = [name in kernel.contract.in_place for name in names]
+        return _differentiated(function, call, given, tensors[vector], keywords, in_place)
     if call.role == "backward":
         result = function(into(tensors[vector]), *given, **keywords)
         gradients = result if isinstance(result, (tuple, list)) else (result,)
@@ -359,20 +392,61 @@ def _invoke(
     return (back(function(*given, **keywords)),)
 
 
+def _forget_compiled() -> None:
+    """Have JAX forget, now and then, what it has compiled: about 17 MB for every shape."""
+    if next(_CALLS_OF_JAX) % 64 == 0:
+        import_module("jax").clear_caches()
+
+
+_CALLS_OF_JAX = itertools.count(1)
+
+
+def _differentiated_by_jax(
+    function: Callable[..., Any],
+    call: Call,
+    arrays: Sequence[Any],
+    vector: Any,
+    keywords: Mapping[str, Any],
+) -> Sequence[Any]:
+    """Return first or second derivatives of a function, by JAX's transformations."""
+    import jax  # pyright: ignore[reportMissingImports]  # where it is installed
+
+    def of_wanted(*wanted: Any) -> Any:
+        given = list(arrays)
+        for i, array in zip(call.wrt, wanted, strict=True):
+            given[i] = array
+        return function(*given, **keywords)
+
+    def slopes(*wanted: Any) -> Any:
+        value, pull = jax.vjp(of_wanted, *wanted)
+        return pull(vector.astype(value.dtype).reshape(value.shape))
+
+    wanted = [arrays[i] for i in call.wrt]
+    if call.order == 1:
+        found: Sequence[Any] = slopes(*wanted)
+        return found
+    return [jax.grad(lambda x: slopes(x)[0].sum())(*wanted)]
+
+
 def _differentiated(
     function: Callable[..., Any],
     call: Call,
     arrays: list[Tensor],
     vector: Tensor,
     keywords: Mapping[str, Any],
+    in_place: Sequence[bool],
 ) -> Results:
-    """Return first or second derivatives of a function, by autograd through it."""
+    """Return first or second derivatives of a function, by autograd through it.
+
+    What it writes into is no leaf: torch forbids that.
+    """
     leaves = [
         array.detach().requires_grad_() if array.is_floating_point() and i in call.wrt else array
         for i, array in enumerate(arrays)
     ]
     wanted = [leaves[i] for i in call.wrt]
-    result = _tensor(function(*leaves, **keywords))
+    given = [x.clone() if w else x for x, w in zip(leaves, in_place, strict=True)]
+    result = _tensor(function(*given, **keywords))
     if not result.requires_grad:
         raise UnsupportedError("its result carries no graph")
     try:

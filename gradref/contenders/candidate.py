@@ -12,7 +12,7 @@ from gradref.contenders.call import Call, Returned
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Operation
-from gradref.judge.questions import Answer, Contender, Quantity, Question, of_chunks
+from gradref.judge.questions import Answer, Contender, Quantity, Question, Sample, of_chunks
 from gradref.judge.trial import wanted_shape
 
 ELEMENTWISE_ROLES: dict[str, tuple[Role, ...]] = {
@@ -29,6 +29,9 @@ ROW_ROLES: dict[str, tuple[Role, ...]] = {
     "jvp": ("jvp",),
 }
 """The functions of a kernel that compute a quantity."""
+
+OF_VALUES: tuple[Role, ...] = ("forward", "derivative", "second_derivative", "jvp")
+"""The functions whose results have the dtype of values; gradients have that of their argument."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,19 @@ class Candidate(Contender):
         return bool(kernel.settings.get("reduction", default) != q.reduction)
 
     def as_asked(self, question: Question, way: str) -> Question:
-        """Return the question with a grad_output of ones for a fused gradient, which takes none."""
-        s = question.sample
-        is_fused = way == "value_and_gradient" and question.quantity.role == "gradient"
-        if not is_fused:
-            return question
-        return replace(question, sample=replace(s, grad_output=torch.ones_like(s.grad_output)))
+        """Return the question with the dtype that is declared of values.
+
+        A fused gradient takes no grad_output: it is asked for with one of ones.
+        """
+        q, s = question.quantity, question.sample
+        dtype = question.case.torch_dtype
+        declared = self.kernel.contract.dtype_of_values(dtype)
+        if declared != dtype and (q.role == "value" or way in OF_VALUES):
+            question = replace(question, result_dtype=declared)
+        if way == "value_and_gradient" and q.role == "gradient":
+            ones = torch.ones_like(s.grad_output)
+            return replace(question, sample=replace(s, grad_output=ones))
+        return question
 
     def calls(self, question: Question, way: str) -> list[Call] | None:
         """Return the calls for a question: one, or one for every chunk that is reduced.
@@ -82,8 +92,33 @@ class Candidate(Contender):
         """
         q, s = question.quantity, question.sample
         samples = [s] if q.reduction == "none" else s.chunks()
-        made = [self._call(replace(question, sample=one), _role(way)) for one in samples]
-        return None if None in made else [call for call in made if call is not None]
+        made: list[Call] = []
+        for one in samples:
+            fitted = self.fitted(one)
+            if fitted is None:
+                return None
+            call = self._call(replace(question, sample=fitted), _role(way))
+            if call is None:
+                return None
+            made.append(call)
+        return made
+
+    def fitted(self, s: Sample) -> Sample | None:
+        """Return a sample in a rank that the kernel takes; None where it has no such form."""
+        record, ranks = self.kernel.record, self.kernel.contract.ranks
+        rank = next(iter(s.arrays.values())).dim()
+        if not ranks or rank in ranks:
+            return s
+        wants = min(ranks, key=lambda known: abs(known - rank))
+        is_coupled = record.kind != "elementwise" and record.coupled is not None
+        if not is_coupled and not s.by_class:
+            return s.mapped(lambda a: _of_rank(a, wants))
+        if rank != 2 or wants < 2:
+            return None
+        beside = (1,) * (wants - 2)
+        if record.coupled == "class":
+            return s.shaped((len(s.grad_output), *beside), 1)
+        return s.shaped((*beside, len(s.grad_output)), -1)
 
     def _call(self, question: Question, role: Role) -> Call | None:
         record, q, s = self.kernel.record, question.quantity, question.sample
@@ -110,12 +145,17 @@ class Candidate(Contender):
         made = self.calls(question, way)
         if made is None:
             names = [n for n, v in question.case.parameters.items() if n != "reduction"]
-            return Answer(unsupported=f"does not take {', '.join(names)}")
+            ranks = self.kernel.contract.ranks
+            what = [*names, *([f"arrays of another rank than {ranks}"] if ranks else [])]
+            return Answer(unsupported=f"does not take {', '.join(what)}")
         q, s = question.quantity, question.sample
         results: list[Tensor] = []
         for call, one in zip(made, [s] if q.reduction == "none" else s.chunks(), strict=True):
             returned = self.runner.ask(call)
-            found = _result(returned, call, replace(question, sample=one))
+            found = _result(returned, call, replace(question, sample=self.fitted(one) or one))
+            if found.result is not None and self.kernel.contract.ranks:
+                form = _shape(replace(question, sample=one))
+                found = replace(found, result=found.result.reshape(form))
             if found.result is None or q.reduction == "none":
                 return found
             results.append(found.result)
@@ -133,14 +173,25 @@ def _result(returned: Returned, call: Call, question: Question) -> Answer:
         return Answer(unsupported=f"gives no gradient for {q.wrt}")
     if result is None:
         return Answer(problem="returns None")
-    wants = wanted_shape(question) if q.reduction == "none" else _chunk_shape(question)
+    wants = _shape(question)
     if tuple(result.shape) != wants:
         return Answer(problem=f"returns shape {tuple(result.shape)}, wants {wants}")
     return Answer(result)
 
 
-def _chunk_shape(question: Question) -> tuple[int, ...]:
+def _of_rank(a: Tensor, rank: int) -> Tensor:
+    """Return an array with dimensions of 1 in the middle, or with its last ones flattened."""
+    if rank == 1:
+        return a.reshape(-1)
+    rows = a.unsqueeze(-1) if a.dim() == 1 else a.flatten(1)
+    return rows.reshape(len(rows), *(1,) * (rank - 2), rows.shape[1])
+
+
+def _shape(question: Question) -> tuple[int, ...]:
+    """Return the shape of what one call returns."""
     q, s = question.quantity, question.sample
+    if q.reduction == "none":
+        return wanted_shape(question)
     return () if q.role == "value" else tuple(s.arrays[q.wrt].shape)
 
 

@@ -46,7 +46,7 @@ def _known_mistakes(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     failing = wrong & comparable
     if failing.sum() < 3 or failing.sum() < 0.5 * wrong.sum():
         return
-    truth, step = e.truth.high, spacing(e.truth.high, e.case.torch_dtype)
+    truth, step = e.truth.high, spacing(e.truth.high, e.dtype)
     for words, prediction in e.mistakes():
         explained = np.abs(e.got - prediction) <= np.maximum(np.abs(e.got - truth) / 16, step)
         explained &= np.abs(e.got - prediction) < np.abs(e.got - truth)
@@ -74,7 +74,7 @@ def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         return
     ratio = e.got[usable] / e.truth.high[usable]
     middle = float(np.median(ratio))
-    eps = torch.finfo(e.case.torch_dtype).eps
+    eps = torch.finfo(e.dtype).eps
     if np.mean(np.abs(ratio / middle - 1) <= 8 * eps) >= MANY and abs(middle - 1) > 8 * eps:
         yield "the sign is wrong" if middle == -1 else f"too large by a factor of {middle:.6g}"
 
@@ -100,7 +100,7 @@ def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 def _cause(e: Evidence, lost: Mask) -> str:
     """Return why numbers became NaN or infinite, as far as that can be told."""
-    near_overflow = 0.9 * float(np.log(torch.finfo(e.case.torch_dtype).max))
+    near_overflow = 0.9 * float(np.log(torch.finfo(e.dtype).max))
     far = np.min(np.abs(e.truth.high[lost])) > near_overflow
     if far and np.isinf(e.got[lost]).all() and not e.is_elementwise:
         return ": the logarithm of a probability that underflows to 0"
@@ -110,7 +110,7 @@ def _cause(e: Evidence, lost: Mask) -> str:
     if not e.is_elementwise:
         unshifted = ": exp overflows, the maximum of a row is not subtracted"
         return unshifted if edge > near_overflow else ""
-    found = (words for low, high, words in _edges(e.case.torch_dtype) if low <= edge <= high)
+    found = (words for low, high, words in _edges(e.dtype) if low <= edge <= high)
     return "".join(f": {words}" for words in itertools.islice(found, 1))
 
 
@@ -161,7 +161,7 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     lost = wrong & (e.got == 0) & np.isfinite(e.truth.high) & (e.truth.high != 0)
     if lost.sum() >= max(1, 0.02 * wrong.sum()):
         largest = float(np.max(np.abs(e.truth.high[lost])))
-        flushed = largest < torch.finfo(e.case.torch_dtype).smallest_normal
+        flushed = largest < torch.finfo(e.dtype).smallest_normal
         why = ": subnormal numbers are flushed to zero" if flushed else ""
         yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}{why}"
 
@@ -172,11 +172,11 @@ def _cancellation(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     small = finite & (np.abs(e.truth.high) < 2.0**-3)
     if small.sum() < 3 or small.sum() < 0.5 * finite.sum():
         return
-    eps = torch.finfo(e.case.torch_dtype).eps
+    eps = torch.finfo(e.dtype).eps
     scale = np.maximum(1.0, np.abs(e.x)) if e.is_elementwise else 1.0
     error = np.abs(e.got - e.truth.high) / scale
     if np.mean(error[small] <= 8 * eps) >= MANY and np.median(error[small]) > 2.0**-10 * eps:
-        between = f", or steps rounded to {e.case.dtype}" if e.case.torch_dtype in HALVES else ""
+        between = f", or steps rounded to {e.case.dtype}" if e.dtype in HALVES else ""
         yield (
             f"cancels {_range(e, small)}: the error is about the last digit of 1, as in 1 + erf,"
             f" 1 + tanh, 1 - sigmoid{between}"
@@ -208,7 +208,7 @@ def _exponent(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """Yield a sentence if the relative error is small everywhere, but not small enough."""
     usable = np.isfinite(e.got) & np.isfinite(e.truth.high) & (e.truth.high != 0) & (e.got != 0)
-    usable &= np.abs(e.truth.high) >= torch.finfo(e.case.torch_dtype).smallest_normal
+    usable &= np.abs(e.truth.high) >= torch.finfo(e.dtype).smallest_normal
     if usable.sum() < 8 or (wrong & usable).sum() < 0.25 * usable.sum():
         return
     relative = np.abs(e.got[usable] / e.truth.high[usable] - 1)
@@ -245,7 +245,7 @@ def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     if not e.is_elementwise or centre.sum() < 8 or np.mean(wrong[centre]) < 0.5:
         return
     relative = np.abs(e.got / e.truth.high - 1)[centre]
-    if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.case.torch_dtype).eps):
+    if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.dtype).eps):
         yield f"another formula: a relative error of {np.median(relative):.1g} at ordinary inputs"
 
 

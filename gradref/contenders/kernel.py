@@ -8,7 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+import torch
+from torch import Tensor
+
 from gradref.arrays import describe, reject
+from gradref.contenders import contract
+from gradref.contenders.contract import Contract
 from gradref.declare.operation import Operation, operations
 
 Role = Literal[
@@ -28,10 +33,7 @@ LIBRARIES = ("torch", "numpy", "jax")
 Targets = Literal["index", "probability", "either"]
 """What a kernel takes for an argument that may be class indices or probabilities."""
 
-SUBNORMALS = ("keep", "flush")
-"""What a kernel does with subnormal numbers; those that it flushes are recorded, not failed."""
-
-KEYS = (*ROLES, "operation", "library", "subnormals")
+KEYS = (*ROLES, "operation", "library", *contract.KEYS)
 """What an entry of ``KERNELS`` may hold besides parameters of the operation."""
 
 
@@ -47,8 +49,8 @@ class Kernel:
 
     ``named`` says which parameters the function of a role takes by name, None for any. ``settings``
     holds the parameters that they are written for; those that a function takes by name are passed
-    to it. ``targets`` says which kinds of target the kernel takes, ``flushes`` that it treats
-    subnormal numbers as 0. The ``functions`` are only where they are called.
+    to it. ``targets`` says which kinds of target the kernel takes, ``contract`` what else is
+    declared. The ``functions`` are only where they are called.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Kernel:
     settings: Mapping[str, Any]
     library: str = "torch"
     targets: Targets = "index"
-    flushes: bool = False
+    contract: Contract = field(default_factory=Contract)
     functions: Mapping[Role, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -72,8 +74,7 @@ class Kernel:
         >>> Kernel.of("relu", {"forward": abs}).operation
         'relu'
         """
-        if not isinstance(entry, Mapping):
-            entry = {"function": entry}
+        entry = entry_of(entry)
         records = {record.name: record for record in operations()}
         operation = entry.get("operation", name)
         if operation not in records:
@@ -85,34 +86,30 @@ class Kernel:
         for role, function in functions.items():
             if not callable(function):
                 reject(f"KERNELS[{name!r}][{role!r}]", describe(function), "a callable", TypeError)
+        record = records[operation]
         library = entry.get("library", "torch")
         if library not in LIBRARIES:
             reject(f"KERNELS[{name!r}]['library']", repr(library), f"one of {', '.join(LIBRARIES)}")
-        choice = index_or_probability(records[operation])
+        choice = index_or_probability(record)
         targets = entry.get(choice, "index")
         if targets not in get_args(Targets):
             wants = f"one of {', '.join(get_args(Targets))}"
             reject(f"KERNELS[{name!r}][{choice!r}]", repr(targets), wants)
-        subnormals = entry.get("subnormals", "keep")
-        if subnormals not in SUBNORMALS:
-            wants = f"one of {', '.join(SUBNORMALS)}"
-            reject(f"KERNELS[{name!r}]['subnormals']", repr(subnormals), wants)
         keys = KEYS if choice is None else (*KEYS, choice)
         settings = {key: value for key, value in entry.items() if key not in keys}
+        settings = {**_held(functions.get("function"), record), **settings}
         for setting in settings:
-            if setting not in records[operation].parameters:
-                known = [*keys, *records[operation].parameters]
+            if setting not in record.parameters:
+                known = [*keys, *record.parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
-        return cls(
-            name,
-            operation,
-            {role: _taken_by_name(function) for role, function in functions.items()},
-            settings,
-            library,
-            targets,
-            subnormals == "flush",
-            functions,
-        )
+        declared = Contract.of(name, entry, record)
+        named: dict[Role, frozenset[str] | None] = {
+            role: _taken_by_name(function)
+            if declared.accepts is None
+            else frozenset(declared.accepts)
+            for role, function in functions.items()
+        }
+        return cls(name, operation, named, settings, library, targets, declared, functions)
 
     def declaration(self) -> Kernel:
         """Return what another process is told of the kernel: all but the functions."""
@@ -169,8 +166,35 @@ class Kernel:
                 yield chosen
 
 
+def entry_of(value: Any) -> Mapping[str, Any]:
+    """Return the entry of ``KERNELS`` for a mapping of roles, or for what torch differentiates."""
+    entry = value if isinstance(value, Mapping) else {"function": value}
+    function = entry.get("function")
+    if isinstance(function, type) and issubclass(function, torch.autograd.Function):
+        return {**entry, "function": function.apply}
+    if isinstance(function, type) and issubclass(function, torch.nn.Module):
+        return {**entry, "function": function()}
+    return entry
+
+
+def _held(function: Any, record: Operation) -> dict[str, Any]:
+    """Return the parameters that a module holds: it is written for them."""
+    if not isinstance(function, torch.nn.Module):
+        return {}
+    held = {name: getattr(function, name, None) for name in record.parameters}
+    return {n: v for n, v in held.items() if v is not None and not isinstance(v, Tensor)}
+
+
 def _taken_by_name(function: Callable[..., Any]) -> frozenset[str] | None:
-    """Return the names of what a function takes by name; None where it takes any."""
+    """Return the names of what a function takes by name; None where it takes any.
+
+    A module takes what its ``forward`` does, and an autograd.Function nothing by name.
+    """
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return frozenset()
+    if isinstance(function, torch.nn.Module):
+        function = function.forward
     try:
         signature = inspect.signature(function)
     except ValueError:  # a function written in C: torch's own, which take what they document

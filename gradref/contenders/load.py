@@ -119,19 +119,5 @@ def _torch_op(subject: str) -> Any:
 def _single(subject: str, value: Any, operation: str | None) -> Kernel:
     """Return the kernel of one object: a function, a module, an autograd.Function or an entry."""
     name = operation or subject.replace("::", ":").rpartition(":")[2]
-    if isinstance(value, Mapping):
-        return Kernel.of(name, value)
-    return Kernel.of(name, entry_of(value, name))
-
-
-def entry_of(value: Any, name: str) -> dict[str, Any]:
-    """Return the entry of ``KERNELS`` for an object that torch differentiates."""
-    if isinstance(value, type) and issubclass(value, torch.autograd.Function):
-        return {"function": value.apply}
-    if isinstance(value, type) and issubclass(value, torch.nn.Module):
-        value = value()
-    if isinstance(value, torch.nn.Module):
-        known = operations(name)[0].parameters
-        settings = {p: getattr(value, p) for p in known if hasattr(value, p)}
-        return {"function": value, **{p: v for p, v in settings.items() if v is not None}}
-    return {"function": value}
+    operations(name)  # an unknown one is an error of the command line, not of an entry
+    return Kernel.of(name, value)

@@ -171,6 +171,10 @@ class Probe:
         """The kernel, with nobody to call it."""
         return Candidate(self.kernel, _Nobody())
 
+    def fitted(self, s: Sample) -> Sample:
+        """Return a sample in a rank that the kernel takes."""
+        return self.candidate.fitted(s) or s
+
     def is_taken(self, s: Sample) -> bool:
         """Return whether the function takes what a sample has."""
         return self.candidate.calls(self.question(s), self.role) is not None
@@ -209,7 +213,7 @@ class Probe:
 
     def expected(self, s: Sample) -> Expected:
         """Return the results of our formula, with what the arithmetic of a kernel may lose."""
-        truth, dtype = self.wide(s), self.case.torch_dtype
+        truth, dtype = self.wide(s), self.question(s).dtype
         if self.fails:
             size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
             share = max(ROUGH, 32 * torch.finfo(dtype).eps)

@@ -172,6 +172,8 @@ def _ranks(mode: Mode, probe: Probe, runner: Runner) -> str:
 def _of_ranks(mode: Mode, probe: Probe) -> Labelled:
     coupled = None if probe.record.kind == "elementwise" else probe.record.coupled
     for shape in SHAPES[mode]:
+        if not probe.kernel.contract.takes_rank(len(shape) + (coupled is not None)):
+            continue
         size = int(np.prod(shape))
         if coupled is None:
             s = probe.sample(size, 1)
@@ -193,6 +195,8 @@ def _of_ranks(mode: Mode, probe: Probe) -> Labelled:
 
 def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
     """Test that views, by strides, offset or broadcast, give what contiguous memory gives."""
+    if probe.kernel.contract.contiguous:
+        raise NotTriedError
     layouts: Sequence[MemoryLayout] = LAYOUTS[mode]
     if mode == "full" and probe.kernel.library == "numpy":
         layouts = (*layouts, "reversed")
@@ -200,7 +204,9 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
     for layout, of in itertools.product(layouts, ("input", "grad_output")):
         if of == "grad_output" and (layout == "reversed" or not _has_vector(probe)):
             continue
-        s = _repeating(probe.sample(33, 6), layout, of)
+        if probe.kernel.contract.in_place and layout in ("expanded", "broadcast"):
+            continue  # such memory cannot be written to
+        s = _repeating(probe.fitted(probe.sample(33, 6)), layout, of)
         plain = probe.ask(runner, s)
         expected = probe.expected(s)
         if plain.results is None or expected.wrong(plain.results).any():
@@ -351,12 +357,15 @@ def _another_limit(truth: Floats, got: Floats, theirs: Floats | None) -> Mask:
 def _of_contents(probe: Probe) -> Labelled:
     """Yield rows with one element that is no ordinary number, and the edges of a domain."""
     s = probe.sample(CLASSES, 6)
+    contract = probe.kernel.contract
     domains = probe.record.array_domains({**s.parameters, **s.arrays})
     for name, a in s.arrays.items():
         domain = domains[name][0] if name in domains else None
         if domain is None or not a.is_floating_point() or name not in probe.record.arguments:
             continue
         for value in _edges(domain):
+            if contract.allows_any_at(value):
+                continue
             changed = a.clone()
             changed[1 if a.dim() == 1 else (1, 2)] = value
             yield f"{name} with {value:g} in a row", replace(s, arrays={**s.arrays, name: changed})

@@ -139,7 +139,7 @@ class ElementwiseExam:
         gate: Gate,
     ) -> Evidence:
         """Return the evidence of a quantity at every input."""
-        dtype, points, order = self.case.torch_dtype, self.points, quantity.order
+        dtype, points, order = asked[0].dtype, self.points, quantity.order
         is_product = quantity.role in ("vjp", "jvp")
         truth, roots = self.jets[order], self.roots.get(order, [])
         if is_product:
@@ -158,22 +158,23 @@ class ElementwiseExam:
             contender=contender,
             case=self.case,
             quantity=quantity.name,
+            dtype=dtype,
             got=results,
             truth=truth,
             allowed=np.where(undecided, np.nan, allowed),
             notable=notable,
             bound=f"{gate.claims[dtype]:g} ulp",
-            grade="proved" if dtype in HALVES else "sampled (>=)",
+            grade="proved" if self.case.torch_dtype in HALVES else "sampled (>=)",
             others={who: to_floats(values[0]) for who, values in others.items()},
             x=points,
             is_elementwise=True,
-            regions=self._regions(order, truth),
+            regions=self._regions(order, truth, dtype),
             branches=self._branches(order),
             describe=lambda index: self._describe(quantity, index),
             zero_sign=self._zero_sign(order, truth, is_product),
             zero_signs_count=gate.zero_signs,
             excused=self._excused(quantity, gate, results),
-            settle=None if is_product else partial(self._settle_ties, order, results),
+            settle=None if is_product else partial(self._settle_ties, order, results, dtype),
         )
 
     def _describe(self, quantity: Quantity, index: int) -> dict[str, str]:
@@ -202,9 +203,9 @@ class ElementwiseExam:
             lost = np.abs(bend / slope) * claim * spacing(value, dtype) / spacing(slope, dtype)
         return np.where(np.isnan(lost), 0.0, lost)
 
-    def _regions(self, order: int, truth: Balls) -> dict[str, Mask]:
+    def _regions(self, order: int, truth: Balls, dtype: torch.dtype) -> dict[str, Mask]:
         """Return what is summed up by itself: by the size of the result, and about the roots."""
-        is_normal = np.abs(truth.high) >= torch.finfo(self.case.torch_dtype).smallest_normal
+        is_normal = np.abs(truth.high) >= torch.finfo(dtype).smallest_normal
         near = near_roots(self.points, self.roots.get(order, []), NEAR_ROOT) & ~self.special
         plain = ~self.special & ~near
         regions = {"normal": is_normal & plain, "subnormal": ~is_normal & plain}
@@ -253,9 +254,11 @@ class ElementwiseExam:
             excused |= (self.points == at) & (slope >= sides[0]) & (slope <= sides[1])
         return {"in the subdifferential at a kink": excused}
 
-    def _settle_ties(self, order: int, got: Floats, at: NDArray[np.intp], ulp: Floats) -> None:
+    def _settle_ties(
+        self, order: int, got: Floats, dtype: torch.dtype, at: NDArray[np.intp], ulp: Floats
+    ) -> None:
         """Decide errors of about half an ulp at the places ``at``."""
-        dtype, truth = self.case.torch_dtype, self.jets[order][at]
+        truth = self.jets[order][at]
         if dtype in HALVES:
             x = self.points[at]
             settle_ties(ulp, self.record.truth, order, x, got[at], truth, dtype, self.parameters)

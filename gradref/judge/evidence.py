@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gradref.judge.gates import Mask
@@ -47,6 +48,7 @@ Explain = Callable[["Evidence", Floats, Mask], tuple[str, ...]]
 class Evidence:
     """One quantity at every point: what came back, what is true, and how far off it may be.
 
+    ``dtype`` is that of the results, in whose ulp errors are measured.
     ``allowed`` is in ulp, NaN where the truth is undecided; ``notable`` likewise for torch, whose
     results are among those of the ``others``. ``branches`` name parts of the inputs, ``regions``
     those that are summed up by themselves. ``x`` is the input of an elementwise function, else the
@@ -57,6 +59,7 @@ class Evidence:
     contender: str
     case: Case
     quantity: str
+    dtype: torch.dtype
     got: Floats
     truth: Balls
     allowed: Floats
@@ -105,7 +108,7 @@ class Evidence:
 
     def verdict(self, explain: Explain | None = None) -> Verdict:
         """Return the judgement; a failure with its worst input, branch and probable cause."""
-        dtype = self.case.torch_dtype
+        dtype = self.dtype
         ulp = errors(self.got, self.truth, dtype)
         if self.settle is not None:
             self.settle(np.arange(len(ulp)), ulp)
@@ -192,7 +195,7 @@ class Evidence:
             here = notable & part
             if not here.any():
                 continue
-            loss = np.where(here, relative_error(ulp, self.case.torch_dtype), -1.0)
+            loss = np.where(here, relative_error(ulp, self.dtype), -1.0)
             ranked = np.where(loss == loss.max(), ordinariness(truth), -np.inf)
             index = int(np.argmax(ranked))
             yield Finding(

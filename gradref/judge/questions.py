@@ -199,6 +199,12 @@ class Question:
     case: Case
     quantity: Quantity
     sample: Sample
+    result_dtype: torch.dtype | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the result should be: where nothing else is declared, the dtype of the case."""
+        return self.result_dtype or self.case.torch_dtype
 
     @property
     def grad_output(self) -> Tensor:

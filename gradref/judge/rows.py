@@ -108,7 +108,7 @@ class RowsExam:
         gate: Gate,
     ) -> Evidence:
         """Return the evidence of a quantity over all samples."""
-        dtype = self.case.torch_dtype
+        dtype = asked[0].dtype
         samples = [question.sample for question in asked]
         known = [self._known(sample, quantity, gate) for sample in samples]
         truth = Balls(_joined(k[0].high for k in known), _joined(k[0].rest for k in known))
@@ -128,6 +128,7 @@ class RowsExam:
             contender=contender,
             case=self.case,
             quantity=quantity.name,
+            dtype=dtype,
             got=_joined(results),
             truth=truth,
             allowed=np.where(np.isnan(truth.high), np.nan, allowed),
@@ -148,7 +149,9 @@ class RowsExam:
                 "the entry of the true class": _joined(f.is_at_target for f in facts) > 0,
                 AT_THE_EDGE: _joined(f.is_at_the_edge for f in facts) > 0,
             },
-            describe=lambda index: _describe(samples, results, quantity, dtype, index),
+            describe=lambda index: _describe(
+                samples, results, quantity, self.case.torch_dtype, index
+            ),
             zero_sign=np.where(truth.high == 0, 0.0, np.nan_to_num(np.sign(truth.high)))
             if size
             else np.zeros(0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gradref.judge import state
@@ -72,8 +71,10 @@ class Trial:
             yield part.verdict(self.explain)
 
     def _witnessed(self, asked: list[Question]) -> dict[str, list[Tensor]]:
-        """Return the results of the witnesses that have the quantity."""
-        found = {}
+        """Return the results of the witnesses that have the quantity, in the dtype of the case."""
+        found: dict[str, list[Tensor]] = {}
+        if asked[0].dtype != asked[0].case.torch_dtype:
+            return found
         for witness in self.witnesses:
             ways = witness.ways(asked[0].record, asked[0].quantity)
             if not ways:
@@ -108,8 +109,7 @@ def malformed(question: Question, answer: Answer) -> Answer | None:
         return Answer(problem="returns None")
     if tuple(result.shape) != wants:
         return Answer(problem=f"returns shape {tuple(result.shape)}, wants {wants}")
-    dtype: torch.dtype = question.case.torch_dtype
-    if result.dtype != dtype:
-        words = f"returns {result.dtype}, wants {dtype}".replace("torch.", "")
+    if result.dtype != question.dtype:
+        words = f"returns {result.dtype}, wants {question.dtype}".replace("torch.", "")
         return Answer(problem=words)
     return None

@@ -108,7 +108,7 @@ class Verdict:
     witnesses at the same inputs; ``used`` is the largest share of the bound that is used up
     anywhere. ``at``, ``got`` and ``truth`` are of the point at which it is, and ``where`` the
     branch of the function that it lies in. ``words`` say what is probably wrong, likeliest first;
-    ``notes`` what was recorded and does not count.
+    ``notes`` what was recorded and does not count, ``declared`` the contract of the contender.
     """
 
     contender: str
@@ -133,6 +133,7 @@ class Verdict:
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    declared: tuple[str, ...] = ()
 
     @classmethod
     def without_result(
@@ -177,6 +178,7 @@ class Verdict:
             "findings": tuple(Finding(**finding) for finding in content["findings"]),
             "words": tuple(content["words"]),
             "notes": tuple(content["notes"]),
+            "declared": tuple(content["declared"]),
         }
         return cls(**{**content, **read})
 

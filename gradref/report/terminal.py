@@ -160,6 +160,8 @@ def show_kernels(console: Console, run: Run) -> None:
     )
     for title, verdicts in sections(run.verdicts):
         console.print(f"[bold]{escape(title)}[/]", highlight=False)
+        if declared := verdicts[0].declared:
+            console.print(f"  declares {escape('; '.join(declared))}", highlight=False)
         _show_errors(console, [verdict for verdict in verdicts if verdict.errors is not None])
         _show_conditions(console, verdicts)
         for verdict in verdicts:

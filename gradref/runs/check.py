@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gradref.arrays import reject
 from gradref.contenders.candidate import Candidate
 from gradref.contenders.conditions import broken_conditions, conditions
+from gradref.contenders.contract import Special
 from gradref.contenders.exhaustive import exhaustive
 from gradref.contenders.explain import explain
 from gradref.contenders.kernel import Kernel, index_or_probability
@@ -27,7 +29,7 @@ from gradref.judge.inputs import HALVES
 from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.trial import Exam, Trial
-from gradref.judge.verdict import DTYPES, Case, Status, Verdict
+from gradref.judge.verdict import DTYPES, TORCH, Case, Status, Verdict
 from gradref.runs.options import LINK_POINTS, POINTS, ROW_SAMPLES, Options
 from gradref.runs.run import Run
 
@@ -71,11 +73,13 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
         finish=_Finish(kernel),
         explain=explain,
     )
-    verdicts = list(trial.verdicts(exam_of(case, options)))
+    declared = kernel.contract.words
+    verdicts = [replace(v, declared=declared) for v in trial.verdicts(exam_of(case, options))]
     yield from verdicts
     if any(verdict.errors is not None for verdict in verdicts):
         failed = {v.quantity.removesuffix(f" [{SPECIAL}]") for v in verdicts if not v.passed}
-        yield from _conditions(kernel, case, runner, options, failed)
+        for verdict in _conditions(kernel, case, runner, options, failed):
+            yield replace(verdict, declared=declared)
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,32 @@ class _Finish:
 
     def __call__(self, evidence: Evidence, asked: list[Question]) -> Evidence:
         excused = dict(evidence.excused)
-        if self.kernel.flushes:
+        contract = self.kernel.contract
+        if contract.subnormals == "flush":
             excused["subnormal numbers flushed to 0, as declared"] = flushed(evidence)
+        special = {"NaN": (contract.nan, np.isnan), "an infinity": (contract.inf, np.isinf)}
+        for name, (declared, is_it) in special.items():
+            if evidence.is_elementwise and declared != "truth":
+                excused[f"at {name}, {WORDS[declared]}, as declared"] = is_it(evidence.x) & another(
+                    evidence, declared
+                )
         return replace(
             evidence,
             excused=excused,
             mistakes=lambda: (m for m in mistakes(asked) if m[1].size == evidence.got.size),
         )
+
+
+WORDS: Mapping[Special, str] = {"torch": "what torch gives", "any": "anything"}
+
+
+def another(e: Evidence, declared: Special) -> NDArray[np.bool_]:
+    """Return which results are not the truth, but what is declared of special inputs."""
+    differs = (e.got != e.truth.high) & ~(np.isnan(e.got) & np.isnan(e.truth.high))
+    if declared == "any":
+        return np.asarray(differs)
+    theirs = e.others.get(TORCH, e.truth.high)
+    return np.asarray(differs & ((e.got == theirs) | (np.isnan(e.got) & np.isnan(theirs))))
 
 
 def flushed(e: Evidence) -> np.ndarray[Any, Any]:

@@ -27,6 +27,7 @@ class Conformance:
         """Raise an AssertionError, with the verdicts in words, unless a kernel passes."""
         from gradref.contenders.kernel import Kernel
         from gradref.contenders.sandbox import InProcess
+        from gradref.judge.verdict import order_of
         from gradref.report.text import sentences
         from gradref.runs.check import cases, check, dtypes_of
         from gradref.runs.choices import MODES, Mode
@@ -46,9 +47,12 @@ class Conformance:
             for _, case in cases([judged], dtypes_of(dtype), "cpu")
             for verdict in check(judged, case, runner, options)
         ]
-        wants = "a kernel with something to judge"
-        if all(verdict.status == "unsupported" for verdict in verdicts):
-            reject("kernel", "; ".join(w for v in verdicts for w in v.words) or "none", wants)
+        missing = "; ".join(w for v in verdicts for w in v.words if v.status == "unsupported")
+        judged_orders = {order_of(v.quantity) for v in verdicts if v.status != "unsupported"}
+        if not judged_orders:
+            reject("kernel", missing or "none", "a kernel with something to judge")
+        if self.grad and 1 not in judged_orders:
+            raise AssertionError(f"no gradient of {self.operation} to judge: {missing}")
         failed = ["\n  ".join(sentences(v)) for v in verdicts if not v.passed]
         if failed:
             raise AssertionError(f"does not conform to {self.operation}:\n" + "\n".join(failed))
