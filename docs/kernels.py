@@ -46,13 +46,13 @@ def row(file: str, name: str, dtype: str) -> list[str]:
     judged = checked(FOLDER / f"{file}.py", "--op", name, "--dtype", dtype).verdicts
     mine = [v for v in judged if v.errors is not None and not v.quantity.endswith("[special]")]
     worst = max((v for v in mine if v.contender == name), key=lambda v: v.used)
-    assert worst.errors is not None  # chosen so
+    assert worst.point is not None  # it has errors
     words = worst.words[0] if worst.words else f"within {worst.bound}"
     return [
         f"[{file}](examples/kernels/{file}.py)",
         f"`{name}` {worst.quantity.replace('_', ' ')}",
         dtype,
-        ulp(worst.errors.worst),
+        ulp(worst.point.ulp),
         worst.status,
         words.replace("|", "\\|"),
     ]

@@ -278,6 +278,12 @@ def check(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Show a line for each kernel.")
+    ] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="Show only what fails, and why.")
+    ] = False,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
@@ -315,7 +321,7 @@ def check(
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
     files.write(run, json=json, junit=junit, markdown=markdown, html=html)
-    terminal.show_kernels(console, run)
+    terminal.show_kernels(console, run, summary=summary, failures=failures)
     raise typer.Exit(run.exit_code)
 
 

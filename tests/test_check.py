@@ -26,7 +26,7 @@ from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
 from gradref.judge.verdict import Case
-from gradref.runs.check import check, check_subject, dtypes_of, ulp_of
+from gradref.runs.check import check, check_subject, dtypes_of, is_named, ulp_of
 from gradref.runs.options import Options
 from gradref.runs.run import Run
 from gradref.sweep import archive
@@ -81,8 +81,10 @@ def test_a_wrong_kernel_is_explained_with_its_worst_input() -> None:
     (value,) = (verdict for verdict in result.verdicts if verdict.quantity == "value")
     assert "cancels" in words(result)
     assert "exactly 0 for x in [-1" in words(result)
-    assert value.where == "left tail"
-    assert value.at is not None
+    assert value.point is not None
+    assert value.point.where == "left tail"
+    assert "x" in value.point.place.at
+    assert value.point.ulp / value.point.allowed == value.used
     assert value.errors is not None
     assert set(value.others) == {"gradref", "torch"}
     assert value.others["gradref"].worst <= 0.5001 < value.errors.worst
@@ -206,6 +208,23 @@ def test_expected_failures(tmp_path: Path) -> None:
     assert "unexpected pass" in {verdict.status for verdict in result.verdicts}
     assert result.unused == ["silu.*"]
     assert result.exit_code == 1
+
+
+def test_expected_failures_are_named_literally(tmp_path: Path) -> None:
+    def half(input: torch.Tensor, target: torch.Tensor, reduction: str) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(input, target, reduction=reduction) / 2
+
+    kernel = Kernel.of("mse_loss", {"function": half})
+    case = Case("mse_loss", {}, "float32", "cpu")
+    failing = list(check(kernel, case, InProcess([kernel]), Options("link")))
+    names = {v.name for v in failing if v.status == "fail"}
+    assert "mse_loss.gradient(input)_[mean].float32.cpu" in names
+    for name in names:
+        assert [v.name for v in failing if is_named(v, name)] == [name]
+    assert {v.name for v in failing if is_named(v, "mse_loss.*_[mean].*")} == {
+        v.name for v in failing if "[mean]" in v.quantity
+    }
+    assert not [v for v in failing if is_named(v, "mse_loss.valu?.float32.cpu")]
 
 
 def test_a_layout_that_a_library_does_not_take_is_recorded(

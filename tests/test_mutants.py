@@ -59,7 +59,7 @@ def neighbours() -> list[Mutant]:
 def test_the_kernel_without_the_mistake_passes(mutant: Mutant, seed: int) -> None:
     judged = list(verdicts(mutant, mutant.correct, seed))
     assert any(verdict.status == "pass" for verdict in judged)
-    failed = [(v.name, v.used, v.words, v.at) for v in judged if not v.passed]
+    failed = [(v.name, v.used, v.words, v.point) for v in judged if not v.passed]
     assert not failed
 
 

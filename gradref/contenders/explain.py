@@ -12,7 +12,7 @@ import torch
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import Mask
 from gradref.judge.inputs import HALVES
-from gradref.judge.ulp import spacing
+from gradref.judge.ulp import spacing, to_floats
 from gradref.truth.jets import Floats
 
 PLACES = ("the entry of the true class",)
@@ -101,6 +101,8 @@ def _not_a_number(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 def _cause(e: Evidence, lost: Mask) -> str:
     """Return why numbers became NaN or infinite, as far as that can be told."""
     near_overflow = 0.9 * float(np.log(torch.finfo(e.dtype).max))
+    if e.quantity.endswith("[mean]") and not e.truth.high[lost].any():
+        return ": 0/0 in a mean, of which no row counts"
     far = np.min(np.abs(e.truth.high[lost])) > near_overflow
     if far and np.isinf(e.got[lost]).all() and not e.is_elementwise:
         return ": the logarithm of a probability that underflows to 0"
@@ -215,10 +217,19 @@ def _precision(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     typical = float(np.quantile(relative, 0.9))
     if 0 < typical < 0.05:
         digits = int(np.floor(-np.log2(typical)))
-        yield (
-            f"about {digits} correct bits everywhere: rounded between steps, accumulated in too"
-            " few bits, or a fast approximation of exp"
-        )
+        why = _arithmetic(e.got[usable], digits, e.dtype)
+        yield f"about {digits} correct bits everywhere: {why}"
+
+
+def _arithmetic(got: Floats, bits: int, dtype: torch.dtype) -> str:
+    """Return what results with so many correct bits were probably computed in."""
+    for narrow in (torch.bfloat16, torch.float16, torch.float32):
+        is_narrower = torch.finfo(narrow).eps > torch.finfo(dtype).eps
+        if is_narrower and np.mean(to_floats(torch.from_numpy(got).to(narrow)) == got) >= MANY:
+            return f"computed in {narrow}".replace("torch.", "")
+    if dtype is torch.float64 and 20 <= bits <= 25:
+        return "computed in float32"
+    return "rounded between steps, accumulated in too few bits, or a fast approximation of exp"
 
 
 def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:

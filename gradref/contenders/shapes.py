@@ -135,7 +135,27 @@ def _places(off: Mask) -> str:
 
 def _lengths(mode: Mode, probe: Probe, runner: Runner) -> str:
     """Test that results of every length are right."""
-    return _all(probe, runner, _of_lengths(mode, probe))
+    problem = _all(probe, runner, _of_lengths(mode, probe))
+    if probe.record.kind == "elementwise" and (problem or probe.fails):
+        return "; ".join(filter(None, (problem, _vector_body(probe, runner))))
+    return problem
+
+
+def _vector_body(probe: Probe, runner: Runner) -> str:
+    """Return from which length on results differ from those of calls with one element."""
+    exact = replace(probe, fails=False)
+    for length in LENGTHS["quick"]:
+        s = exact.sample(length, 1)
+        heard = exact.ask(runner, s)
+        if heard.results is None:
+            return ""
+        off = np.flatnonzero(exact.expected(s).wrong(heard.results))
+        if len(off):
+            one = s.mapped(lambda a, at=off[0]: a.reshape(1, -1)[:, at : at + 1])  # type: ignore[misc]
+            is_right_alone = not wrong(exact, runner, one, "")
+            words = f"differs from the call alone for N >= {length} (vector body)"
+            return words if is_right_alone else ""
+    return ""
 
 
 def _of_lengths(mode: Mode, probe: Probe) -> Labelled:

@@ -20,7 +20,7 @@ from gradref.judge.inputs import HALVES, elementwise_inputs, rounded
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
 from gradref.judge.table import jets_table
 from gradref.judge.ulp import first_beyond, spacing, to_floats
-from gradref.judge.verdict import Case, number
+from gradref.judge.verdict import Case, Place, number
 from gradref.truth.jets import Balls, Floats, beyond_half
 
 ORDERS = ("value", "derivative", "second_derivative")
@@ -177,13 +177,13 @@ class ElementwiseExam:
             settle=None if is_product else partial(self._settle_ties, order, results, dtype),
         )
 
-    def _describe(self, quantity: Quantity, index: int) -> dict[str, str]:
+    def _describe(self, quantity: Quantity, index: int) -> Place:
         dtype = self.case.torch_dtype
         at = {"x": number(self.points[index], dtype)}
         vector = {"vjp": "grad_output", "jvp": "tangent"}.get(quantity.role)
         if vector is not None:
             at[vector] = number(float(self.sample.grad_output[index]), dtype)
-        return at
+        return Place(at)
 
     def _of_the_product(self, allowed: Floats, order: int, truth: Balls) -> Floats:
         """Return what errors of f′ are worth in its product, to 2 times as many ulp, and rounding.

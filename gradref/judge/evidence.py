@@ -16,6 +16,8 @@ from gradref.judge.verdict import (
     TORCH,
     Case,
     Finding,
+    Place,
+    Point,
     Status,
     Verdict,
     ordinariness,
@@ -28,6 +30,9 @@ AT_THE_EDGE = "an argument of 0 or 1"
 
 SPECIAL = "special"
 """The region of infinities, NaN and kinks, which has a verdict of its own."""
+
+NORMAL, SUBNORMAL = "normal truth", "subnormal truth"
+"""Classes of inputs by what is true there; 0 counts as subnormal."""
 
 LOST_ULP = 4.0
 """From here on a zero, an infinity, a NaN or a wrong sign of torch is a finding."""
@@ -71,7 +76,7 @@ class Evidence:
     is_elementwise: bool
     regions: Mapping[str, Mask]
     branches: Mapping[str, Mask]
-    describe: Callable[[int], dict[str, str]]
+    describe: Callable[[int], Place]
     zero_sign: Floats
     zero_signs_count: bool = False
     mistakes: Callable[[], Iterable[Mistake]] = tuple
@@ -112,8 +117,10 @@ class Evidence:
         ulp = errors(self.got, self.truth, dtype)
         if self.settle is not None:
             self.settle(np.arange(len(ulp)), ulp)
-        for excused in self.excused.values():
-            ulp[excused] = 0.0
+        excused = np.zeros(len(ulp), dtype=bool)
+        for part in self.excused.values():
+            excused |= part
+        ulp[excused] = 0.0
         decided = ~np.isnan(self.allowed)
         wrong = decided & ((ulp > self.allowed) | np.isinf(ulp))
         if self.zero_signs_count:
@@ -137,7 +144,9 @@ class Evidence:
             bound=self.bound,
             grade=self.grade,
             used=float(used[worst]) if worst >= 0 else 0.0,
+            judged=int((decided & ~excused).sum()),
             undecided=undecided,
+            excluded=int((decided & excused).sum()),
             errors=Errors.of(ulp, self.got, self.truth.high, plain, self.zero_sign),
             others={
                 who: Errors.of(their_ulp, self.others[who], self.truth.high, plain, self.zero_sign)
@@ -149,6 +158,7 @@ class Evidence:
                 for name, part in self.regions.items()
                 if part.any()
             },
+            worst=self._worst(ulp, decided),
             notes=tuple(
                 f"{why}: {part.sum():,}" for why, part in self.excused.items() if part.any()
             ),
@@ -158,12 +168,24 @@ class Evidence:
             return verdict
         return replace(
             verdict,
-            at=self.describe(worst),
-            got=float(self.got[worst]),
-            truth=float(self.truth.high[worst]),
-            where=", ".join(name for name, part in self.branches.items() if part[worst]),
+            point=Point(
+                self.describe(worst),
+                float(self.got[worst]),
+                float(self.truth.high[worst]),
+                float(ulp[worst]),
+                float(self.allowed[worst]),
+                ", ".join(name for name, part in self.branches.items() if part[worst]),
+            ),
             words=self._words(explain, ulp, wrong, worst) if failed else (),
         )
+
+    def _worst(self, ulp: Floats, decided: Mask) -> dict[str, float]:
+        """Return the largest error in every class of inputs, and by the size of the truth."""
+        smallest = torch.finfo(self.dtype).smallest_normal
+        is_subnormal = np.abs(self.truth.high) < smallest
+        sizes = {NORMAL: ~is_subnormal, SUBNORMAL: is_subnormal}
+        parts = {n: part & decided for n, part in {**sizes, **self.branches}.items()}
+        return {name: float(np.max(ulp[part])) for name, part in parts.items() if part.any()}
 
     def _words(
         self, explain: Explain | None, ulp: Floats, wrong: Mask, worst: int
@@ -207,7 +229,7 @@ class Evidence:
                 region=region,
                 ulp=float(ulp[index]),
                 count=int(here.sum()),
-                at=self.describe(index),
+                at=self.describe(index).at,
                 truth=float(truth[index]),
                 torch=float(got[index]),
                 ours=float(self.got[index]),

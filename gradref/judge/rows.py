@@ -30,7 +30,7 @@ from gradref.judge.gates import DOUBLE, NOTABLE, Gate
 from gradref.judge.questions import CHUNK, Quantity, Question, Sample, draw_sample, quantities
 from gradref.judge.table import Table
 from gradref.judge.ulp import spacing, to_floats
-from gradref.judge.verdict import Case, number
+from gradref.judge.verdict import Case, Place, number
 from gradref.truth.hessians import BITS, Derivatives, denominators, derivatives, rounded_to_balls
 from gradref.truth.jets import Balls, Floats
 
@@ -183,8 +183,8 @@ def _joined(parts: Any) -> Floats:
 
 def _describe(
     samples: list[Sample], results: list[Floats], q: Quantity, dtype: torch.dtype, index: int
-) -> dict[str, str]:
-    """Return the row, or the chunk, that a result belongs to."""
+) -> Place:
+    """Return the row, or the chunk, that a result belongs to, and its place in there."""
     for sample, result in zip(samples, results, strict=True):
         if index < result.size:
             one = row_of(sample, q, result.size, index)
@@ -193,7 +193,12 @@ def _describe(
                 given["grad_output"] = one.grad_output
             if q.has_tangent:
                 given["tangent"] = one.tangent
-            return {name: show_values(a, dtype) for name, a in given.items()}
+            at = {name: show_values(a, dtype) for name, a in given.items()}
+            rows = len(sample.grad_output) if q.reduction == "none" else len(sample.chunks())
+            lead = () if len(result) == rows else (len(result) // rows,)
+            shape = (*lead, *result.shape[1:])
+            inside = np.unravel_index(index % (result.size // rows), shape) if shape else ()
+            return Place(at, shape, tuple(map(int, inside)))
         index -= result.size
     raise IndexError(index)
 
@@ -211,8 +216,14 @@ def show_values(values: Tensor, dtype: torch.dtype) -> str:
     """Return an array as a person can paste it."""
     if not values.is_floating_point():
         return str(values.tolist())
-    flat = to_floats(values).reshape(-1)
-    return "[" + ", ".join(number(v, dtype) for v in flat.tolist()) + "]"
+    one = values[0] if values.dim() > 1 and len(values) == 1 else values
+    return _nested(to_floats(one).tolist(), dtype)
+
+
+def _nested(values: Any, dtype: torch.dtype) -> str:
+    if not isinstance(values, list):
+        return number(values, dtype)
+    return "[" + ", ".join(_nested(v, dtype) for v in values) + "]"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class Errors:
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Errors:
         """What :func:`dataclasses.asdict` has made of one, after a file."""
-        return cls(**{**content, "histogram": tuple(content["histogram"])})
+        numbers = {name: float(content[name]) for name in ("worst", "median", "p99")}
+        return cls(**{**content, **numbers, "histogram": tuple(content["histogram"])})
 
     @classmethod
     def of(

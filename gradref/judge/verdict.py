@@ -99,16 +99,55 @@ class Finding:
     torch: float
     ours: float
 
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Finding:
+        """Return what a file has of one."""
+        numbers = {name: float(content[name]) for name in ("ulp", "truth", "torch", "ours")}
+        return cls(**{**content, **numbers})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a result is from: the arguments of a call, and which element of its result it is."""
+
+    at: Mapping[str, str]
+    shape: tuple[int, ...] = ()
+    index: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One result: where it is from, how far off it is and may be, in ulp.
+
+    ``where`` names the branches of the function that it lies in.
+    """
+
+    place: Place
+    got: float
+    truth: float
+    ulp: float
+    allowed: float
+    where: str
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Point:
+        """Return what a file has of one."""
+        place = content["place"]
+        numbers = {name: float(content[name]) for name in ("got", "truth", "ulp", "allowed")}
+        found = Place(place["at"], tuple(place["shape"]), tuple(place["index"]))
+        return cls(found, **numbers, where=content["where"])
+
 
 @dataclass(frozen=True)
 class Verdict:
     """The judgement on one quantity of a contender, or on its behaviour under one condition.
 
-    ``errors`` are those of the contender where the bound is narrow, ``others`` those of the
-    witnesses at the same inputs; ``used`` is the largest share of the bound that is used up
-    anywhere. ``at``, ``got`` and ``truth`` are of the point at which it is, and ``where`` the
-    branch of the function that it lies in. ``words`` say what is probably wrong, likeliest first;
-    ``notes`` what was recorded and does not count, ``declared`` the contract of the contender.
+    It rests on ``point``, where the largest share of the bound is ``used``, out of all that were
+    ``judged``; the others were ``undecided``, as the truth is not known, or ``excluded``, as
+    ``notes`` say. ``errors`` are those of the contender where the bound is narrow, ``others`` those
+    of the witnesses at the same inputs; ``worst`` has the largest error in every class of inputs.
+    ``words`` say what is probably wrong, likeliest first, ``declared`` is the contract of the
+    contender.
     """
 
     contender: str
@@ -121,15 +160,15 @@ class Verdict:
     bound: str = ""
     grade: str = ""
     used: float = 0.0
+    judged: int = 0
     undecided: int = 0
+    excluded: int = 0
     errors: Errors | None = None
     others: Mapping[str, Errors] = field(default_factory=dict)
     agreement: float | None = None
     regions: Mapping[str, Errors] = field(default_factory=dict)
-    at: Mapping[str, str] | None = None
-    got: float | None = None
-    truth: float | None = None
-    where: str = ""
+    worst: Mapping[str, float] = field(default_factory=dict)
+    point: Point | None = None
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -170,17 +209,20 @@ class Verdict:
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Verdict:
         """Return what :func:`dataclasses.asdict` has made of one, after a file."""
-        errors = content["errors"]
+        errors, point = content["errors"], content["point"]
         read = {
+            "used": float(content["used"]),
             "errors": None if errors is None else Errors.of_json(errors),
             "others": {name: Errors.of_json(e) for name, e in content["others"].items()},
             "regions": {name: Errors.of_json(e) for name, e in content["regions"].items()},
-            "findings": tuple(Finding(**finding) for finding in content["findings"]),
+            "worst": {name: float(ulp) for name, ulp in content["worst"].items()},
+            "point": None if point is None else Point.of_json(point),
+            "findings": tuple(Finding.of_json(finding) for finding in content["findings"]),
             "words": tuple(content["words"]),
             "notes": tuple(content["notes"]),
             "declared": tuple(content["declared"]),
         }
-        return cls(**{**content, **read})
+        return cls(**{k: v for k, v in {**content, **read}.items() if k != "name"})
 
 
 def number(value: float, dtype: torch.dtype) -> str:

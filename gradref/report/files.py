@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from gradref.environment import environment
@@ -15,9 +17,12 @@ from gradref.report.summary import lines, main_findings
 from gradref.report.text import (
     LINE_HEADER,
     VERDICT_HEADER,
+    VERDICT_LEGEND,
+    by_cause,
     finding_sentence,
     line_cells,
     line_title,
+    notes,
     sections,
     sentences,
     verdict_cells,
@@ -26,8 +31,23 @@ from gradref.runs.run import Run
 
 
 def write_json(run: Run, path: Path) -> None:
-    """Write every verdict with its histogram and its findings."""
-    path.write_text(json.dumps(run.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    """Write every verdict with its histogram and its findings.
+
+    JSON has no infinities and no NaN: they are written as strings.
+    """
+    content = _finite(run.as_dict())
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """Return the same with strings for numbers that JSON has not."""
+    if isinstance(value, Mapping):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def write_junit(run: Run, path: Path) -> None:
@@ -75,11 +95,11 @@ def _of_ours(run: Run) -> list[str]:
 
 
 def _of_kernels(run: Run) -> list[str]:
-    text = [f"# {run.subject}", "", "Errors in ulp.", ""]
+    text = [f"# {run.subject}", "", VERDICT_LEGEND, ""]
     for title, verdicts in sections(run.verdicts):
         text += [f"## {title}", "", _row(VERDICT_HEADER), _row(["---"] * len(VERDICT_HEADER))]
         text += [_row(verdict_cells(verdict)) for verdict in verdicts]
-        text += ["", *(f"- {'; '.join(sentences(v))}" for v in verdicts if v.words), ""]
+        text += ["", *(f"- {'; '.join(sentences(*of))}" for of in by_cause(verdicts)), ""]
     return text
 
 
@@ -98,6 +118,9 @@ def write_html(run: Run, path: Path) -> None:
         header=VERDICT_HEADER,
         cells=verdict_cells,
         sentences=sentences,
+        by_cause=by_cause,
+        notes=notes,
+        legend=VERDICT_LEGEND,
         edges=HISTOGRAM_EDGES,
         environment=environment(),
     )

@@ -27,11 +27,15 @@ from gradref.report.text import (
     LINE_HEADER,
     SHORT,
     VERDICT_HEADER,
+    VERDICT_LEGEND,
+    by_cause,
+    by_kernel,
     failure,
     finding_line,
     finding_sentence,
     line_cells,
     line_title,
+    notes,
     overview_cells,
     sections,
     sentences,
@@ -152,36 +156,56 @@ def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
 # --- somebody's kernels --------------------------------------------------------------------------
 
 
-def show_kernels(console: Console, run: Run) -> None:
-    """Show everything that a check has to say."""
-    console.print("Errors in ulp: the worst and the median of the kernel, the worst of ours and of")
-    console.print(
-        "torch at the same inputs; used: the worst error divided by the one allowed there\n"
-    )
-    for title, verdicts in sections(run.verdicts):
-        console.print(f"[bold]{escape(title)}[/]", highlight=False)
-        if declared := verdicts[0].declared:
-            console.print(f"  declares {escape('; '.join(declared))}", highlight=False)
-        _show_errors(console, [verdict for verdict in verdicts if verdict.errors is not None])
-        _show_conditions(console, verdicts)
-        for verdict in verdicts:
-            _show_words(console, verdict)
-        console.print()
+def show_kernels(console: Console, run: Run, *, summary: bool, failures: bool) -> None:
+    """Show what a check has to say: everything, or a line for each kernel, or its failures."""
+    if summary:
+        _show_summary(console, run)
+    if failures:
+        _show_sections(console, run.failures)
+    if not summary and not failures:
+        console.print(VERDICT_LEGEND + "\n")
+        _show_sections(console, run.verdicts)
     for pattern in run.unused:
         console.print(f"[bold red]xfails[/]: {escape(pattern)} matches no verdict", highlight=False)
     console.print(_last_line(run), highlight=False)
 
 
-def _show_words(console: Console, verdict: Verdict) -> None:
-    if verdict.words:
-        first, *rest = sentences(verdict)
-        style = STYLES[verdict.status]
-        console.print(f"  [{style}]{verdict.status}[/] {escape(first)}", highlight=False)
-        for line in rest:
-            console.print(Padding(escape(line), (0, 0, 0, 7)), highlight=False)
-    for note in verdict.notes:
-        what = f"{verdict.quantity} {SHORT[verdict.dtype]}"
-        console.print(f"  [yellow]recorded[/] {what}: {escape(note)}", highlight=False)
+def _show_summary(console: Console, run: Run) -> None:
+    """Show a line for each kernel: how many verdicts failed, and the first cause."""
+    table = _table(("kernel", "judged", "failed", ""), ("kernel", ""))
+    for name, verdicts in by_kernel(run.verdicts):
+        failed = [v for v in verdicts if not v.passed]
+        judged = sum(v.status != "unsupported" for v in verdicts)
+        style = "bold red" if failed else None if judged else "yellow"
+        words = failed[0].words[0] if failed else "pass" if judged else "nothing was judged"
+        table.add_row(escape(name), f"{judged}", f"{len(failed)}", escape(words), style=style)
+    table.columns[-1].no_wrap = False
+    console.print(table)
+
+
+def _show_sections(console: Console, shown: Iterable[Verdict]) -> None:
+    for title, verdicts in sections(shown):
+        console.print(f"[bold]{escape(title)}[/]", highlight=False)
+        if declared := verdicts[0].declared:
+            console.print(f"  declares {escape('; '.join(declared))}", highlight=False)
+        _show_errors(console, [verdict for verdict in verdicts if verdict.errors is not None])
+        _show_conditions(console, verdicts)
+        for together in by_cause(verdicts):
+            _show_words(console, together)
+        for (note, dtype), quantities in notes(verdicts).items():
+            what = f"{', '.join(quantities)} {SHORT[dtype]}"
+            line = f"[yellow]recorded[/] {escape(f'{what}: {note}')}"
+            console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
+        console.print()
+
+
+def _show_words(console: Console, verdicts: Sequence[Verdict]) -> None:
+    first, *rest = sentences(*verdicts)
+    status = verdicts[0].status
+    line = f"[{STYLES[status]}]{status}[/] {escape(first)}"
+    console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
+    for line in rest:
+        console.print(Padding(escape(line), (0, 0, 0, 7)), highlight=False)
 
 
 def _show_errors(console: Console, verdicts: list[Verdict]) -> None:

@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 
-from gradref.judge.evidence import SPECIAL
+from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
 from gradref.judge.ulp import Errors
 from gradref.judge.verdict import OURS, TORCH, Finding, Verdict
 from gradref.report.summary import ORDERS, Line, Overview, severity
@@ -24,8 +24,17 @@ LINE_HEADER = ("order", "dtype", "points", "ours", "used", "torch", "same", "gra
 """Worst errors in ulp; ``used`` is the share of the bound that ours uses up."""
 
 VERDICT_HEADER = (
-    *("quantity", "dtype", "points", "worst", "median", "ours", "torch", "used", "verdict"),
+    *("quantity", "dtype", "judged", "left out", "normal", "subn.", "worst", "allowed"),
+    *("ours", "torch", "verdict"),
 )
+VERDICT_LEGEND = (
+    "Errors in ulp: the kernel's largest where the truth is a normal and a subnormal number; its"
+    " worst beside the one allowed there, on which the verdict rests; the largest of ours and of"
+    " torch at the same inputs. Left out: undecided, or excluded as is said below."
+)
+
+RANGE = re.compile(r"(?:(?:for|at|in) x (?:in \[[^]]*\]|[<>]?= \S+)(?:,? and )?)+|[0-9]\S*")
+"""The inputs and the numbers in a sentence, in which two of one cause may differ."""
 
 
 def ulp(value: float | None) -> str:
@@ -47,6 +56,8 @@ def brief_ulp(value: float | None) -> str:
     """Return an error in ulp in at most six characters."""
     if value is None or value < 100 or math.isinf(value):
         return ulp(value)[: 4 if value is not None and value < 100 else 6]
+    if value < 10_000:
+        return f"{value:.0f}"
     return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
@@ -90,20 +101,40 @@ def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     """Return a line of the table of verdicts on a kernel."""
 
     def worst(errors: Errors | None) -> str:
-        return "-" if errors is None else ulp(errors.worst)
+        return "-" if errors is None else brief_ulp(errors.worst)
 
-    own = verdict.errors
+    left_out, point = verdict.undecided + verdict.excluded, verdict.point
     return (
         in_primes(verdict.quantity),
         SHORT.get(verdict.dtype, verdict.dtype),
-        "-" if own is None else f"{own.count:,}",
-        worst(own),
-        "-" if own is None else ulp(own.median),
+        f"{verdict.judged:,}" if verdict.judged else "-",
+        f"{left_out:,}" if left_out else "-",
+        brief_ulp(verdict.worst.get(NORMAL)),
+        brief_ulp(verdict.worst.get(SUBNORMAL)),
+        "-" if point is None else brief_ulp(point.ulp),
+        "-" if point is None else brief_ulp(point.allowed),
         worst(verdict.others.get(OURS)),
         worst(verdict.others.get(TORCH)),
-        "-" if own is None else used(verdict.used),
         verdict.status,
     )
+
+
+def by_kernel(verdicts: Iterable[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """Return the verdicts by kernel, in the order of their first."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.contender, []).append(verdict)
+    return list(found.items())
+
+
+def notes(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[str]]:
+    """Return the quantities of which the same is noted in a dtype."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        undecided = [f"undecided: {verdict.undecided:,}"] if verdict.undecided else []
+        for note in (*verdict.notes, *undecided):
+            found.setdefault((note, verdict.dtype), []).append(in_primes(verdict.quantity))
+    return found
 
 
 def in_primes(quantity: str) -> str:
@@ -124,17 +155,40 @@ def sections(verdicts: Iterable[Verdict]) -> list[tuple[str, list[Verdict]]]:
     return [(name, list(group)) for name, group in itertools.groupby(verdicts, key=title)]
 
 
-def sentences(verdict: Verdict) -> list[str]:
-    """Return what is probably wrong, and the worst input to see it at."""
-    dtype = SHORT.get(verdict.dtype, verdict.dtype)
-    lines = [f"{in_primes(verdict.quantity)} {dtype}: {'; '.join(verdict.words)}"]
-    if verdict.status == "fail" and verdict.at is not None:
-        at = ", ".join(f"{name} = {value}" for name, value in verdict.at.items())
-        where = f" ({verdict.where})" if verdict.where else ""
+def sentences(verdict: Verdict, *others: Verdict) -> list[str]:
+    """Return what is probably wrong with it, and with ``others``, and an input to see it at."""
+    lines = [f"{_together((verdict, *others))}: {'; '.join(verdict.words)}"]
+    if verdict.status == "fail" and verdict.point is not None:
+        point = verdict.point
+        at = ", ".join(f"{name} = {value}" for name, value in point.place.at.items())
+        where = f" ({point.where})" if point.where else ""
         digits = 17 if verdict.dtype == "float64" else 9
-        numbers = f"got {verdict.got:.{digits}g}, truth {verdict.truth:.{digits}g}"
-        lines.append(f"{numbers}{where} at {textwrap.shorten(at, 240, placeholder=' ...')}")
+        numbers = f"got {point.got:.{digits}g}, truth {point.truth:.{digits}g}"
+        of = f"{_together((verdict,))}: " if others else ""
+        lines.append(f"{of}{numbers}{where} at {textwrap.shorten(at, 240, placeholder=' ...')}")
     return lines
+
+
+def by_cause(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    """Return the verdicts that have words, those with one cause together."""
+    found: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.words:
+            cause = RANGE.sub("#", verdict.words[0].replace(verdict.dtype, "#"))
+            found.setdefault((verdict.status, cause), []).append(verdict)
+    return list(found.values())
+
+
+def _together(verdicts: Iterable[Verdict]) -> str:
+    """Return quantities with their dtypes: ``f, vjp f32, bf16``; by dtype where they differ."""
+    by_dtype: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        quantity, dtype = in_primes(verdict.quantity), SHORT.get(verdict.dtype, verdict.dtype)
+        by_dtype.setdefault(dtype, []).append(quantity)
+    by_quantities: dict[str, list[str]] = {}
+    for dtype, quantities in by_dtype.items():
+        by_quantities.setdefault(", ".join(quantities), []).append(dtype)
+    return "; ".join(f"{what} {', '.join(dtypes)}" for what, dtypes in by_quantities.items())
 
 
 def failure(verdict: Verdict) -> str:

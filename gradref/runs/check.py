@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -156,11 +156,19 @@ def _conditions(
     for condition in wanted:
         if condition.name in tried:
             answers = tried[condition.name].items()
-            problems = [f"{way}: {answer.problem}" for way, answer in answers if answer.problem]
-            refused = [f"{way}: {a.unsupported}" for way, a in answers if a.unsupported]
+            problems = _by_words({way: a.problem for way, a in answers if a.problem})
+            refused = _by_words({way: a.unsupported for way, a in answers if a.unsupported})
             status: Status = "fail" if problems else "unsupported" if refused else "pass"
             words = problems or refused
             yield Verdict.without_result(kernel.name, case, condition.name, status, *words)
+
+
+def _by_words(said: Mapping[str, str]) -> list[str]:
+    """Return what is said, each once, of all the ways to ask that it is said of."""
+    ways: dict[str, list[str]] = {}
+    for way, words in said.items():
+        ways.setdefault(words, []).append(way)
+    return [f"{' and '.join(of)}: {words}" for words, of in ways.items()]
 
 
 def check_subject(
@@ -206,9 +214,15 @@ def _expected(
     verdicts: Sequence[Verdict], patterns: Sequence[str], used: set[str]
 ) -> Iterator[Verdict]:
     for verdict in verdicts:
-        matching = {p for p in patterns if fnmatch.fnmatchcase(verdict.name, p)}
+        matching = {p for p in patterns if is_named(verdict, p)}
         used |= matching
         yield verdict.expected_to_fail() if matching else verdict
+
+
+def is_named(verdict: Verdict, pattern: str) -> bool:
+    """Return whether a pattern names a verdict: * is any text, and all else itself."""
+    literal = ".*".join(map(re.escape, pattern.split("*")))
+    return re.fullmatch(literal, verdict.name) is not None
 
 
 def dtypes_of(text: str) -> list[str]:

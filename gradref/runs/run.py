@@ -80,7 +80,7 @@ class Run:
             "skipped": dict(self.skipped),
             "problems": self.problems,
             "histogram_edges_ulp": HISTOGRAM_EDGES,
-            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "verdicts": [{"name": v.name, **asdict(v)} for v in self.verdicts],
         }
 
 

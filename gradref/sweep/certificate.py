@@ -87,6 +87,7 @@ class Certificate:
             bound=", ".join(f"{region.bound:g} ulp" for region in self.regions.values()),
             grade=self.grade,
             used=max(r.tally.worst / r.bound for r in self.regions.values()),
+            judged=self.total.inputs - self.total.undecided,
             undecided=self.total.undecided,
             errors=self.total.summary(),
             regions={name: region.tally.summary() for name, region in self.regions.items()},
