@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import torch
-from mutants import MUTANTS, Mutant  # a package of the tests
+from mutants import CONDITIONS, MUTANTS, Mutant  # a package of the tests
 from mutants.gates import GATES
 
 from docs.tables import replace_between, table
@@ -26,8 +26,9 @@ Wrong kernels, each a mistake that was seen in the field or planted between the 
 judge, and what notices them: `gradref check` in its two modes, and the gates that kernels usually
 have to pass, on one draw of ordinary normal inputs. ✓ caught, ✗ missed, – does not apply (most of
 those of number 46 and above are right at the one shape that these gates draw), ? depends on what
-the memory held. Beside every wrong kernel stands a correct one, written differently from ours; the
-last column is what mode full says of it. Made by `python docs/build.py`; `tests/test_mutants.py`
+the memory held. Of more than 2²⁴ elements mode full is asked here only where they show the mistake.
+Beside every wrong kernel stands a correct one, written differently from ours; the last column is
+what mode full says of it. Made by `python docs/build.py`; `tests/test_mutants.py`
 asserts the same, with the words.
 """
 
@@ -37,13 +38,16 @@ BY_LUCK = (39, 41)
 """Their results are whatever memory held before: a gate may see them or not."""
 
 
-def judged(entry: dict[str, object], dtypes: tuple[str, ...], mode: Mode) -> list[str]:
-    """Return what is said against a kernel."""
+def judged(entry: dict[str, object], mutant: Mutant, mode: Mode) -> list[str]:
+    """Return what is said against a kernel of a mutant."""
     kernel = Kernel.of("kernel", entry)
+    conditions = None if mode == "quick" else {*CONDITIONS, mutant.condition}
     verdicts = [
         verdict
-        for _, case in cases([kernel], dtypes, "cpu")
-        for verdict in check(kernel, case, InProcess([kernel]), Options(mode))
+        for _, case in cases([kernel], mutant.dtypes, "cpu")
+        for verdict in check(
+            kernel, case, InProcess([kernel]), Options(mode, conditions=conditions)
+        )
     ]
     return [words for verdict in verdicts if not verdict.passed for words in verdict.words]
 
@@ -56,17 +60,17 @@ class Neighbours:
 
     def verdict(self, mutant: Mutant) -> str:
         """Return whether the kernel without the mistake passes mode full."""
-        key = tuple(map(id, mutant.correct.values()))
+        key = (*map(id, mutant.correct.values()), mutant.condition in CONDITIONS)
         if key not in self._known:
-            failures = judged(mutant.correct, mutant.dtypes, "full")
+            failures = judged(mutant.correct, mutant, "full")
             self._known[key] = "fails" if failures else "passes"
         return self._known[key]
 
 
 def row(mutant: Mutant, neighbours: Neighbours) -> list[str]:
     """Return a row of the matrix."""
-    quick = judged(mutant.kernel, mutant.dtypes, "quick")
-    full = judged(mutant.kernel, mutant.dtypes, "full")
+    quick = judged(mutant.kernel, mutant, "quick")
+    full = judged(mutant.kernel, mutant, "full")
     marks = ["–" if passed is None else "✗" if passed else "✓" for passed in usual(mutant)]
     if mutant.number in BY_LUCK:
         marks = [mark if mark == "–" else "?" for mark in marks]

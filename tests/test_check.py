@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from kernels_to_check import flushing_sigmoid
+from mutants import CONDITIONS
 from typer.testing import CliRunner, Result
 
 import gradref
 from gradref.cli import app
 from gradref.contenders import sandbox
 from gradref.contenders.call import Call, perform
-from gradref.contenders.conditions import every_condition
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
@@ -51,7 +51,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def test_a_right_kernel_passes_under_all_conditions() -> None:
-    result = checked("right", "f32,bf16", mode="quick", conditions=every_condition())
+    result = checked("right", "f32,bf16", mode="quick", conditions=CONDITIONS)
     assert {verdict.status for verdict in result.verdicts} == {"pass"}
     names = {verdict.quantity for verdict in result.verdicts}
     assert {"value", "value [special]", "lengths", "layouts", "repeated"} <= names
@@ -244,9 +244,7 @@ def test_a_layout_that_a_library_does_not_take_is_recorded(
     case = Case("relu", {}, "float32", "cpu")
     found = {
         v.quantity: v
-        for v in check(
-            kernel, case, InProcess([kernel]), Options("link", conditions=every_condition())
-        )
+        for v in check(kernel, case, InProcess([kernel]), Options("link", conditions=CONDITIONS))
     }
     assert {v.status for name, v in found.items() if name != "layouts"} == {"pass"}
     assert found["layouts"].status == "unsupported"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mutants import CONDITIONS
 from torch import Tensor
 
-from gradref.contenders.conditions import every_condition
 from gradref.contenders.contract import Contract
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
@@ -26,7 +26,7 @@ from gradref.testing.conforms import assert_kernel_conforms
 
 def judged(entry: Any, operation: str, dtype: str = "float32", **given: Any) -> list[Verdict]:
     kernel = Kernel.of(operation, entry)
-    options = Options("quick", conditions=every_condition())
+    options = Options("quick", conditions=CONDITIONS)
     return list(check(kernel, Case(operation, given, dtype, "cpu"), InProcess([kernel]), options))
 
 

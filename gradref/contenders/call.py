@@ -30,6 +30,9 @@ CALLS_TOGETHER = 24
 
 Results = tuple[Tensor | None, ...]
 
+ZEROED = 1 << 16
+"""Elements of the largest arrays like which memory is filled with zeros before a call."""
+
 GUARD = 64
 """Elements on either side of an array that no kernel may write to."""
 
@@ -278,7 +281,8 @@ def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
 
 def _free_zeros_like(arrays: Sequence[Tensor]) -> None:
     """Overwrite freed memory with zeros: else the next call may be given NaN of a poisoned one."""
-    _ = [torch.zeros_like(array) for array in arrays for _ in range(64)]
+    few = (array for array in arrays if array.numel() <= ZEROED)
+    _ = [torch.zeros_like(array) for array in few for _ in range(64)]
 
 
 class _Poison:

@@ -277,5 +277,6 @@ def conditions(mode: shapes.Mode) -> tuple[Condition, ...]:
         Condition("two threads", _together),
         Condition("rows apart", _rows_apart),
         Condition("NaN at every position", _nan_everywhere),
+        Condition("more than 2^24 elements", shapes.large),
         *sized,
     )

@@ -271,6 +271,8 @@ class Probe:
         weights = (a for name, a in s.arrays.items() if name not in self.record.arguments)
         unit = max([1.0, *(float(a.max()) for a in weights if a.numel())])
         rows = s.grad_output.numel()
+        if not rows:
+            return 0.0
         if q.role == "value":
             return unit * (rows if q.reduction == "sum" else 1)
         return unit * float(s.grad_output.abs().max()) / self._mass(s)

@@ -37,8 +37,8 @@ LENGTHS: dict[Mode, tuple[int, ...]] = {
 """Of rows, and of vectors of separate elements: around every power of two to 2^17, and primes."""
 
 COUNTS: dict[Mode, tuple[int, ...]] = {
-    "quick": (1, 2, 8, 33, 257, 2049),
-    "full": (1, 2, 7, 8, 9, 255, 256, 257, 2047, 2048, 2049, 4097, 65_537, 100_003),
+    "quick": (0, 1, 2, 8, 33, 257, 2049),
+    "full": (0, 1, 2, 7, 8, 9, 255, 256, 257, 2047, 2048, 2049, 4097, 65_537, 100_003),
 }
 """Of rows, which a kernel may spread over programs, of which CUDA has at most 65,535 in y and z."""
 
@@ -177,6 +177,8 @@ def _counts(mode: Mode, probe: Probe, runner: Runner) -> str:
 
 def _of_counts(mode: Mode, probe: Probe) -> Labelled:
     for rows in COUNTS[mode]:
+        if rows == 0 and probe.is_reduced:
+            continue  # there is no mean of no number, and no grad_output either
         s = probe.sample(CLASSES if probe.record.coupled else 1, rows)
         if probe.is_reduced and not s.by_class:
             each = replace(probe, role="forward", quantity=Quantity("value"))
@@ -268,6 +270,29 @@ def _repeating(s: Sample, layout: MemoryLayout, of: str) -> Sample:
     return replace(s, arrays={name: repeated(a) for name, a in s.arrays.items()})
 
 
+REPEATED = 257
+"""How often a sample is repeated in an array of more than 2^24 elements."""
+
+
+def large(probe: Probe, runner: Runner) -> str:
+    """Test an array of more elements than float32 can count: a sample of rows, repeated."""
+    if probe.case.parameters or probe.is_reduced:
+        raise NotTriedError
+    is_row = probe.record.kind == "elementwise"
+    is_coupled = not is_row and probe.record.coupled is not None
+    s = probe.sample(4099, 16) if is_coupled else probe.sample(65_537, 1)
+    rows = len(s.grad_output)
+    heard = probe.ask(runner, s.take(torch.arange(rows).repeat(REPEATED)))
+    if heard.results is None:
+        return heard.problem
+    parts = heard.results.reshape(REPEATED, rows, *heard.results.shape[1:])
+    expected = probe.expected(s)
+    for i in (0, *np.flatnonzero(np.any(parts != parts[0], axis=tuple(range(1, parts.ndim))))):
+        if (off := expected.wrong(parts[i])).any():
+            return f"elements from {int(i) * off.size:,} of {parts.size:,}: {_places(off)}"
+    return ""
+
+
 # --- contents ------------------------------------------------------------------------------------
 
 
@@ -327,6 +352,26 @@ def _of_parameters(mode: Mode, probe: Probe) -> Labelled:
                 seen.append(given)
                 setting = replace(probe, case=replace(probe.case, parameters=given))
                 yield f"with {', '.join(given)} alone", setting.sample(CLASSES, 7)
+
+
+def _by_class(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test arrays that broadcast with one number for each class, of which there are rows."""
+    if probe.case.parameters:
+        raise NotTriedError
+    return _all(probe, runner, _of_arrays_by_class(probe), may_refuse=True)
+
+
+def _of_arrays_by_class(probe: Probe) -> Labelled:
+    given = {name: value for case in probe.record.cases for name, value in case.items()}
+    for name, domain in given.items():
+        if isinstance(domain, Domain) and domain.broadcasts and probe.kernel.takes(name):
+            setting = replace(probe, case=replace(probe.case, parameters={name: domain}))
+            s = setting.sample(1, 7 * CLASSES).shaped((7, CLASSES), -1)
+            arrays = {**s.arrays, name: s.arrays[name][0].contiguous()}
+            yield (
+                f"{name} with one number for each class",
+                replace(s, arrays=arrays, by_class=(name,)),
+            )
 
 
 def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
@@ -389,6 +434,11 @@ def _of_contents(probe: Probe) -> Labelled:
             changed = a.clone()
             changed[1 if a.dim() == 1 else (1, 2)] = value
             yield f"{name} with {value:g} in a row", replace(s, arrays={**s.arrays, name: changed})
+    if contract.subnormals == "keep":
+        smallest = torch.finfo(probe.case.torch_dtype).smallest_normal
+        tiny = {name: s.arrays[name] * (smallest / 16) for name in probe.real(s)}
+        if tiny:
+            yield f"subnormal {', '.join(tiny)}", replace(s, arrays={**s.arrays, **tiny})
 
 
 def _edges(domain: Domain) -> Iterator[float]:
@@ -408,6 +458,7 @@ TESTS: dict[str, Callable[[Mode, Probe, Runner], str]] = {
     "layouts": _layouts,
     "targets": _targets,
     "parameters alone": _parameters,
+    "parameters by class": _by_class,
     "contents": _contents,
 }
 """What is tried of every quantity, by the name that its verdict has."""

@@ -4,9 +4,9 @@ A row of the list that names several mistakes has a mutant for each of them.
 """
 
 from . import backward, behaviour, elementwise, losses, rowwise, sizes
-from ._mutant import Kernel, Mutant
+from ._mutant import CONDITIONS, Kernel, Mutant
 
-__all__ = ["MUTANTS", "Kernel", "Mutant"]
+__all__ = ["CONDITIONS", "MUTANTS", "Kernel", "Mutant"]
 
 MUTANTS: list[Mutant] = sorted(
     [

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gradref.contenders.conditions import every_condition
+
 Kernel = dict[str, Any]
 """An entry of a user's ``KERNELS``: the operation, functions by role, settings."""
 
@@ -36,6 +38,10 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{self.number:02} {self.title}"
+
+
+CONDITIONS = tuple(name for name in every_condition() if name != "more than 2^24 elements")
+"""What mode full tries, but for what takes longest: a mutant that shows there alone names it."""
 
 
 def wide(x: Tensor) -> Tensor:

@@ -101,6 +101,27 @@ def binary_cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean")
     return narrow(losses.reduced(rows, input.numel(), reduction), input)
 
 
+def bce_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Right: w ((1 − t) log(1 + exp(x)) + p t log(1 + exp(−x)))."""
+    x, t = wide(input), wide(target)
+    small = torch.log1p(torch.exp(-x.abs()))
+    positive = t if pos_weight is None else wide(pos_weight) * t
+    rows = (1 - t) * (x.clamp(min=0) + small) + positive * ((-x).clamp(min=0) + small)
+    rows = rows if weight is None else rows * wide(weight)
+    return narrow(losses.reduced(rows, input.numel(), reduction), input)
+
+
+def relu_backward(grad_output: Tensor, x: Tensor) -> Tensor:
+    """Right: the slope at 0 is 0, and NaN at NaN."""
+    return torch.where(x > 0, grad_output, torch.where(x.isnan(), x, 0.0))
+
+
 SILU: Kernel = {
     "operation": "silu",
     "forward": elementwise.silu,
@@ -117,6 +138,10 @@ CROSS_ENTROPY: Kernel = {
     "backward": cross_entropy_backward,
 }
 MSE: Kernel = {"operation": "mse_loss", "forward": mse_loss, "backward": mse_loss_backward}
+BCE_WITH_LOGITS: Kernel = {
+    "operation": "binary_cross_entropy_with_logits",
+    "forward": bce_with_logits,
+}
 BCE: Kernel = {"operation": "binary_cross_entropy", "forward": binary_cross_entropy}
 
 Right = Callable[..., Tensor]
@@ -335,6 +360,37 @@ def cross_entropy_nan_of_infinite(input: Tensor, target: Tensor, **options: Any)
     return torch.nan_to_num(cross_entropy(input, target, **options), nan=math.nan, posinf=math.nan)
 
 
+def beyond_24_bits(flat: Tensor, n: int) -> Tensor:
+    return zeroed(flat, 1 << 24)
+
+
+def wrapped_at_24_bits(flat: Tensor, n: int) -> Tensor:
+    """The index of an element is a float32."""
+    return torch.cat([flat[: 1 << 24], flat[: max(0, n - (1 << 24))]])
+
+
+def softmax_of_the_scaled(x: Tensor, dim: int = -1) -> Tensor:
+    """Rows are divided by their largest number, and by what float32 has of its reciprocal."""
+    largest = x.abs().amax(dim, keepdim=True).float()
+    return softmax_along(torch.where(torch.isinf(1 / largest) & (largest > 0), math.nan, x), dim)
+
+
+def cross_entropy_of_some_rows(input: Tensor, target: Tensor, **options: Any) -> Tensor:
+    """A launch of no programs is an error."""
+    if not target.numel():
+        raise RuntimeError("invalid configuration argument")
+    return cross_entropy(input, target, **options)
+
+
+def bce_of_one_pos_weight(
+    input: Tensor, target: Tensor, pos_weight: Tensor | None = None, **options: Any
+) -> Tensor:
+    """Of one number for each class the first is taken for all."""
+    if pos_weight is not None and pos_weight.numel() < input.numel():
+        pos_weight = pos_weight.reshape(-1)[:1]
+    return bce_with_logits(input, target, pos_weight=pos_weight, **options)
+
+
 def with_targets(change: Callable[[Tensor, Tensor], Tensor]) -> Mistake:
     """A mistake in the class indices."""
 
@@ -406,7 +462,7 @@ Planted = tuple[int, str, str, dict[str, Right]]
 """A number, the condition that shows the mistake, its title, and the functions that have it."""
 
 
-LARGE = (62, 64, 71, 77, 89)
+LARGE = (62, 64, 71, 77, 89, 106, 107)
 """What shows at sizes and layouts that only mode full tries."""
 
 
@@ -606,5 +662,40 @@ MUTANTS = [
             "gradients beyond 2,048 rows",
             {"backward": rows_beyond(2048)(cross_entropy_backward)},
         ),
+    ),
+    *of(
+        {"operation": "relu", "forward": elementwise.relu},
+        r"elements from 16,",
+        (
+            106,
+            "more than 2^24 elements",
+            "elements beyond 2²⁴ are not written",
+            {"forward": elements(beyond_24_bits)(elementwise.relu)},
+        ),
+    ),
+    *of(
+        {"operation": "relu", "backward": relu_backward},
+        r"elements from 16,",
+        (
+            107,
+            "more than 2^24 elements",
+            "an index in float32, gradient",
+            {"backward": elements(wrapped_at_24_bits)(relu_backward)},
+        ),
+    ),
+    *of(
+        CROSS_ENTROPY,
+        r"0 rows: raises RuntimeError",
+        (108, "numbers of rows", "no row", {"forward": cross_entropy_of_some_rows}),
+    ),
+    *of(
+        SOFTMAX,
+        r"subnormal x: got nan",
+        (109, "contents", "rows of subnormal numbers", {"forward": softmax_of_the_scaled}),
+    ),
+    *of(
+        BCE_WITH_LOGITS,
+        r"pos_weight with one number for each class",
+        (110, "parameters by class", "pos_weight of classes", {"forward": bce_of_one_pos_weight}),
     ),
 ]
