@@ -35,11 +35,17 @@ MEMORY = 16 << 30
 """Address space of a check, in bytes: a mutant may ask for all there is."""
 
 FACTS = "tests/test_facts.py"
-MEASURE = "tests/test_measure.py"
+JUDGE = "tests/test_judge.py"
 TRUTH = "tests/test_truth.py"
 SWEEP = "tests/test_sweep.py -k not any_number"
 TALLY = "tests/test_sweep.py -k tall or quantile"
 PLANTED = "tests/test_planted.py -k sigmoid-second or relu-value or mse_loss-gradient or passes"
+KERNELS = """tests/test_reported.py tests/test_kernel_contract.py tests/test_check.py
+    -k not(a_hang or pytest_judges or exhaustive)"""
+MUTANTS = "tests/test_mutants.py"
+HOSTILE = "tests/test_hostile.py"
+JUDGED = ("judge sigmoid huber_loss cross_entropy", JUDGE, KERNELS, PLANTED, MUTANTS)
+OF_KERNELS = (KERNELS, MUTANTS, HOSTILE)
 FORMULAS = """tests/test_errorfree.py tests/test_textbook.py tests/test_properties.py
     tests/test_contracts.py tests/test_boundary.py -k not(docstring or blocks)"""
 CHECKS: dict[str, tuple[str, ...]] = {
@@ -57,11 +63,23 @@ CHECKS: dict[str, tuple[str, ...]] = {
         FORMULAS,
     ),
     "gradref/formula/float32.py": ("tests/test_errorfree.py", "judge tanh elu"),
-    "gradref/judge/inputs.py": ("judge sigmoid huber_loss cross_entropy", MEASURE, PLANTED),
-    "gradref/judge/ulp.py": (MEASURE, "judge sigmoid huber_loss", SWEEP, PLANTED),
+    **{
+        f"gradref/judge/{name}.py": JUDGED
+        for name in ("elementwise", "evidence", "gates", "inputs", "questions", "rows", "state")
+    },
+    **{f"gradref/judge/{name}.py": JUDGED for name in ("table", "trial", "verdict")},
+    "gradref/judge/ulp.py": (JUDGE, "judge sigmoid huber_loss", SWEEP, PLANTED),
+    **{
+        f"gradref/contenders/{name}.py": OF_KERNELS
+        for name in ("call", "candidate", "conditions", "contract", "explain", "kernel", "load")
+    },
+    **{f"gradref/contenders/{name}.py": OF_KERNELS for name in ("mistakes", "probe", "shapes")},
+    "gradref/contenders/ours.py": ("judge sigmoid huber_loss cross_entropy", JUDGE, KERNELS),
+    "gradref/contenders/sandbox.py": (KERNELS, HOSTILE),
+    "gradref/contenders/witness.py": (JUDGE, KERNELS, "tests/test_contracts.py"),
     "gradref/sweep/settle.py": (SWEEP,),
     "gradref/sweep/tally.py": (TALLY, SWEEP),
-    "gradref/truth/jets.py": (TRUTH, SWEEP, FACTS, "judge sigmoid elu", MEASURE),
+    "gradref/truth/jets.py": (TRUTH, SWEEP, FACTS, "judge sigmoid elu", JUDGE),
 }
 """The modules under test and, after their examples, the checks of each: tests, or the judge of the
 operations that are named, or else of those that the module declares."""
