@@ -238,8 +238,11 @@ def test_a_layout_that_a_library_does_not_take_is_recorded(
         return tensor
 
     stand_in = types.ModuleType("jax")
-    vars(stand_in)["dlpack"] = types.SimpleNamespace(from_dlpack=from_dlpack)
+    vars(stand_in)["clear_caches"] = lambda: None
     monkeypatch.setitem(sys.modules, "jax", stand_in)
+    dlpack = types.ModuleType("jax.dlpack")
+    vars(dlpack)["from_dlpack"] = from_dlpack
+    monkeypatch.setitem(sys.modules, "jax.dlpack", dlpack)
     kernel = Kernel.of("relu", {"forward": torch.relu, "library": "jax"})
     case = Case("relu", {}, "float32", "cpu")
     found = {

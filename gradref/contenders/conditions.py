@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from gradref.contenders import shapes
-from gradref.contenders.call import Call, UnsupportedError
+from gradref.contenders.call import Call
 from gradref.contenders.kernel import Kernel
+from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.probe import NotTriedError, Probe, probes
 from gradref.contenders.sandbox import Runner
 from gradref.judge.gates import Gate, Mask

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders.call import Call, Returned, UnsupportedError
+from gradref.contenders.call import Call, Returned
 from gradref.contenders.candidate import Candidate
 from gradref.contenders.kernel import Kernel, Role
+from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Draw, Operation

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders.call import Call, MemoryLayout, UnsupportedError
+from gradref.contenders.call import Call
+from gradref.contenders.libraries import UnsupportedError
+from gradref.contenders.memory import MemoryLayout
 from gradref.contenders.probe import NotTriedError, Probe
 from gradref.contenders.sandbox import Runner
 from gradref.contenders.witness import Torch

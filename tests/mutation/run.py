@@ -71,9 +71,20 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "gradref/judge/ulp.py": (JUDGE, "judge sigmoid huber_loss", SWEEP, PLANTED),
     **{
         f"gradref/contenders/{name}.py": OF_KERNELS
-        for name in ("call", "candidate", "conditions", "contract", "explain", "kernel", "load")
+        for name in (
+            "call",
+            "candidate",
+            "conditions",
+            "contract",
+            "explain",
+            "kernel",
+            "libraries",
+        )
     },
-    **{f"gradref/contenders/{name}.py": OF_KERNELS for name in ("mistakes", "probe", "shapes")},
+    **{
+        f"gradref/contenders/{name}.py": OF_KERNELS
+        for name in ("load", "memory", "mistakes", "probe", "shapes")
+    },
     "gradref/contenders/ours.py": ("judge sigmoid huber_loss cross_entropy", JUDGE, KERNELS),
     "gradref/contenders/sandbox.py": (KERNELS, HOSTILE),
     "gradref/contenders/witness.py": (JUDGE, KERNELS, "tests/test_contracts.py"),
