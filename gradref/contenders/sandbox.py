@@ -1,7 +1,8 @@
 """Where the calls of kernels are made: in this process, or in another that may crash or hang.
 
-torch is imported by what makes or answers calls, and not with this module: a sandbox can be started
-before its parent imports it, so that both do at the same time.
+The other is forked by a server that has imported torch and nothing of a subject, as importing it
+takes longer than most checks. torch is imported by what makes or answers calls, and not with this
+module: the server can be started before its parent imports it, so that both do at the same time.
 """
 
 from __future__ import annotations
@@ -144,10 +145,11 @@ class Sandbox:
             yield pickle.loads(self._connection.recv_bytes())
 
     def _start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        arguments = (theirs, self._subject, self._operation)
-        process = spawn.Process(target=_serve, args=arguments, daemon=True)
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["torch", "gradref.contenders.load"])
+        self._connection, theirs = server.Pipe()
+        arguments = (theirs, dict(os.environ), self._subject, self._operation)
+        process = server.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         self._process, self._kernels = process, None
         theirs.close()
@@ -196,9 +198,13 @@ def _kill_session(leader: int) -> None:
         pass  # it has ended, with all of them
 
 
-def _serve(connection: Connection, subject: str, operation: str | None) -> None:
+def _serve(
+    connection: Connection, environment: dict[str, str], subject: str, operation: str | None
+) -> None:
     """Import the kernels and send their declarations, then reply until the connection closes."""
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     _silence()
     import torch
 
