@@ -20,6 +20,7 @@ from gradref.report.text import (
     VERDICT_LEGEND,
     by_cause,
     finding_sentence,
+    held,
     line_cells,
     line_title,
     notes,
@@ -98,8 +99,9 @@ def _of_kernels(run: Run) -> list[str]:
     text = [f"# {run.subject}", "", VERDICT_LEGEND, ""]
     for title, verdicts in sections(run.verdicts):
         text += [f"## {title}", "", _row(VERDICT_HEADER), _row(["---"] * len(VERDICT_HEADER))]
-        text += [_row(verdict_cells(verdict)) for verdict in verdicts]
-        text += ["", *(f"- {'; '.join(sentences(*of))}" for of in by_cause(verdicts)), ""]
+        text += [_row(verdict_cells(v)) for v in verdicts if v.errors is not None]
+        text += ["", *(f"- holds {line}" for line in held(verdicts))]
+        text += [*(f"- {'; '.join(sentences(*of))}" for of in by_cause(verdicts)), ""]
     return text
 
 
@@ -119,6 +121,7 @@ def write_html(run: Run, path: Path) -> None:
         cells=verdict_cells,
         sentences=sentences,
         by_cause=by_cause,
+        held=held,
         notes=notes,
         legend=VERDICT_LEGEND,
         edges=HISTOGRAM_EDGES,

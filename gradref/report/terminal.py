@@ -33,6 +33,7 @@ from gradref.report.text import (
     failure,
     finding_line,
     finding_sentence,
+    held,
     line_cells,
     line_title,
     notes,
@@ -220,13 +221,8 @@ def _show_errors(console: Console, verdicts: list[Verdict]) -> None:
 
 def _show_conditions(console: Console, verdicts: Iterable[Verdict]) -> None:
     """Show the conditions under which a kernel holds, in one line for each dtype."""
-    held: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        if verdict.errors is None and verdict.status == "pass":
-            held.setdefault(verdict.dtype, []).append(verdict.quantity)
-    for dtype, names in held.items():
-        line = f"  [green]holds[/] {SHORT[dtype]}: {', '.join(names)}"
-        console.print(line, highlight=False)
+    for line in held(verdicts):
+        console.print(Padding(f"[green]holds[/] {line}", (0, 0, 0, 2)), highlight=False)
 
 
 def _last_line(run: Run) -> str:

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
 from gradref.judge.ulp import Errors
@@ -24,13 +24,13 @@ LINE_HEADER = ("order", "dtype", "points", "ours", "used", "torch", "same", "gra
 """Worst errors in ulp; ``used`` is the share of the bound that ours uses up."""
 
 VERDICT_HEADER = (
-    *("quantity", "dtype", "judged", "left out", "normal", "subn.", "worst", "allowed"),
+    *("quantity", "dtype", "judged", "out", "normal", "subn.", "worst", "allowed"),
     *("ours", "torch", "verdict"),
 )
 VERDICT_LEGEND = (
     "Errors in ulp: the kernel's largest where the truth is a normal and a subnormal number; its"
     " worst beside the one allowed there, on which the verdict rests; the largest of ours and of"
-    " torch at the same inputs. Left out: undecided, or excluded as is said below."
+    " torch at the same inputs. Out: left out, as undecided or for a reason that is given below."
 )
 
 RANGE = re.compile(r"(?:(?:for|at|in) x (?:in \[[^]]*\]|[<>]?= \S+)(?:,? and )?)+|[0-9]\S*")
@@ -137,6 +137,24 @@ def notes(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def held(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return the conditions under which a kernel holds, a line for each list of dtypes."""
+    by_dtype: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.errors is None and verdict.status == "pass":
+            dtype = SHORT.get(verdict.dtype, verdict.dtype)
+            by_dtype.setdefault(dtype, []).append(verdict.quantity)
+    return [f"{', '.join(dtypes)}: {names}" for names, dtypes in _with_the_same(by_dtype).items()]
+
+
+def _with_the_same(lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the keys of the same list together, by what is in it."""
+    found: dict[str, list[str]] = {}
+    for key, names in lists.items():
+        found.setdefault(", ".join(names), []).append(key)
+    return found
+
+
 def in_primes(quantity: str) -> str:
     """Return values and derivatives as f, f' and f''; other quantities as they are called."""
     for order, name in zip(ORDERS, ("value", "derivative", "second_derivative"), strict=True):
@@ -185,10 +203,7 @@ def _together(verdicts: Iterable[Verdict]) -> str:
     for verdict in verdicts:
         quantity, dtype = in_primes(verdict.quantity), SHORT.get(verdict.dtype, verdict.dtype)
         by_dtype.setdefault(dtype, []).append(quantity)
-    by_quantities: dict[str, list[str]] = {}
-    for dtype, quantities in by_dtype.items():
-        by_quantities.setdefault(", ".join(quantities), []).append(dtype)
-    return "; ".join(f"{what} {', '.join(dtypes)}" for what, dtypes in by_quantities.items())
+    return "; ".join(f"{what} {', '.join(of)}" for what, of in _with_the_same(by_dtype).items())
 
 
 def failure(verdict: Verdict) -> str:
