@@ -132,7 +132,11 @@ def test_inputs_reach_every_region(name: str, seed: int) -> None:
             continue
         facts = record.facts.at(**record.parameters)
         zeros = facts.roots
-        x = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
+        x = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed, [0.3]))
+        for landmark in (3.0, -20.0, 6.5, 2.0**40, 1e6, 0.3, -0.3):
+            at = torch.tensor([landmark], dtype=kind)
+            beside = (at, at.nextafter(at * 0), at.nextafter(at * 2))
+            assert all(float(value) in x for value in beside), landmark
         info = torch.finfo(kind)
         assert np.isnan(x).any()
         for value in (0.0, math.inf, -math.inf, info.tiny, info.max, -info.max):
@@ -145,7 +149,7 @@ def test_inputs_reach_every_region(name: str, seed: int) -> None:
                 assert len(np.unique(near)) > 30
         assert len(np.unique(x[np.isfinite(x)])) > 9_000
         other = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed + 1))
-        again = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed))
+        again = to_floats(elementwise_inputs(facts, zeros, kind, 10_000, seed, [0.3]))
         assert np.array_equal(x, again, equal_nan=True)
         assert not np.array_equal(x, other, equal_nan=True)
 

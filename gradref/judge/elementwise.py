@@ -84,9 +84,9 @@ class ElementwiseExam:
         return torch.cat(found)
 
     def _drawn(self, dtype: torch.dtype) -> Tensor:
-        return elementwise_inputs(
-            self.facts, self.roots, dtype, self.sizes.get(dtype, 0), self.seed
-        )
+        size = self.sizes.get(dtype, 0)
+        given = [value for value in self.parameters.values() if isinstance(value, float)]
+        return elementwise_inputs(self.facts, self.roots, dtype, size, self.seed, given)
 
     @cached_property
     def points(self) -> Floats:

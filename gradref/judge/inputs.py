@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,14 +26,19 @@ def shared_by_all(values: Floats) -> Floats:
 
 
 def elementwise_inputs(
-    facts: Facts, zeros: Mapping[int, list[float]], dtype: torch.dtype, size: int, seed: int
+    facts: Facts,
+    zeros: Mapping[int, list[float]],
+    dtype: torch.dtype,
+    size: int,
+    seed: int,
+    parameters: Sequence[float] = (),
 ) -> torch.Tensor:
     """All 65,536 values of a 16-bit format, else about ``size`` distinct ones.
 
     A quarter each: every binade of the format, the bulk around 0, the linear range in which
     exponentials neither vanish nor saturate, and random bit patterns; around every kink and every
     zero of a derivative the neighbours, one ulp apart and further and further away; and the numbers
-    that people write into branches, each with its neighbours.
+    that people write into branches, the ``parameters`` among them, each with its neighbours.
     """
     if dtype in HALVES:
         return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
@@ -72,15 +77,16 @@ def elementwise_inputs(
         for _ in range(64):
             at = torch.nextafter(at, at.new_tensor(direction))
             steps.append(at)
-    return torch.cat([candidates, bits.view(dtype), *steps, *_landmarks(dtype)])
+    return torch.cat([candidates, bits.view(dtype), *steps, *_landmarks(dtype, parameters)])
 
 
-def _landmarks(dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """Integers and halves to ±128, powers of 2 and of 10, and what lies next to each of them."""
+def _landmarks(dtype: torch.dtype, others: Sequence[float]) -> tuple[torch.Tensor, ...]:
+    """Integers and halves to ±128, powers of 2 and of 10, others, and what lies next to each."""
     halves = torch.arange(-256, 257, dtype=torch.float64) / 2
     twos, tens = torch.arange(-64.0, 65.0), torch.arange(-38.0, 39.0)
     powers = torch.cat([2.0 ** twos.double(), 10.0 ** tens.double()])
-    at = torch.cat([halves, powers, -powers]).to(dtype)
+    more = torch.tensor([*others], dtype=torch.float64)
+    at = torch.cat([halves, powers, -powers, more, -more]).to(dtype)
     infinity = at.new_tensor(torch.inf)
     return at, torch.nextafter(at, infinity), torch.nextafter(at, -infinity)
 
