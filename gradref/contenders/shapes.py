@@ -323,14 +323,29 @@ def _of_targets(probe: Probe, name: str) -> Labelled:
     yield "the first class", having(s, torch.zeros_like(target))
     one = probe.sample(1, 7)
     yield "one class", having(one, torch.zeros_like(one.arrays[name]))
-    (domain,) = probe.record.array_domains(dict(s.parameters))[name][:1]
-    ignored = s.parameters.get(domain.ignored)
-    if ignored is None or not probe.kernel.takes(domain.ignored):
+    ignored = _ignored(probe, s, name)
+    if ignored is None:
         return
-    some = torch.where(torch.arange(7) % 3 == 1, int(ignored), target)
-    yield f"some targets are {ignored}", having(s, some)
+    yield f"some targets are {ignored}", _with_some_ignored(probe, s)
     if not (probe.is_reduced and probe.quantity.reduction == "mean"):
-        yield f"all targets are {ignored}", having(s, torch.full_like(target, int(ignored)))
+        yield f"all targets are {ignored}", having(s, torch.full_like(target, ignored))
+
+
+def _ignored(probe: Probe, s: Sample, name: str) -> int | None:
+    """Return the class index that does not count, if the kernel takes one."""
+    domain = probe.record.array_domains(dict(s.parameters))[name][0]
+    ignored = s.parameters.get(domain.ignored)
+    return None if ignored is None or not probe.kernel.takes(domain.ignored) else int(ignored)
+
+
+def _with_some_ignored(probe: Probe, s: Sample) -> Sample:
+    """Return a sample of which every third class index is one that does not count."""
+    arrays = dict(s.arrays)
+    for name, target in s.arrays.items():
+        if not target.is_floating_point() and (ignored := _ignored(probe, s, name)) is not None:
+            arrays[name] = target.clone()
+            arrays[name][1::3] = ignored
+    return replace(s, arrays=arrays)
 
 
 def _parameters(mode: Mode, probe: Probe, runner: Runner) -> str:
@@ -353,7 +368,8 @@ def _of_parameters(mode: Mode, probe: Probe) -> Labelled:
                     continue
                 seen.append(given)
                 setting = replace(probe, case=replace(probe.case, parameters=given))
-                yield f"with {', '.join(given)} alone", setting.sample(CLASSES, 7)
+                s = _with_some_ignored(setting, setting.sample(CLASSES, 7))
+                yield f"with {', '.join(given)} alone", s
 
 
 def _by_class(mode: Mode, probe: Probe, runner: Runner) -> str:
