@@ -331,6 +331,7 @@ def cross_entropy_pair(mistake: Mistake) -> Kernel:
     wrong = mistake(lambda g, x: losses.cross_entropy_none_backward(g, x, held[-1]))
     return {
         "operation": "cross_entropy",
+        "ranks": [2],
         "forward": losses.cross_entropy_none,
         "backward": backward,
         "reduction": "none",

@@ -151,21 +151,24 @@ def nll_loss(
     return narrow(reduced(rows, mass.total, reduction), input)
 
 
-CROSS_ENTROPY: Kernel = {"operation": "cross_entropy", "forward": cross_entropy}
+CROSS_ENTROPY: Kernel = {"operation": "cross_entropy", "ranks": [2], "forward": cross_entropy}
 CROSS_ENTROPY_MEAN: Kernel = {
     "operation": "cross_entropy",
+    "ranks": [2],
     "reduction": "mean",
     "forward": cross_entropy_mean,
     "backward": cross_entropy_mean_backward,
 }
 CROSS_ENTROPY_NONE: Kernel = {
     "operation": "cross_entropy",
+    "ranks": [2],
     "reduction": "none",
     "forward": cross_entropy_none,
     "backward": cross_entropy_none_backward,
 }
 CROSS_ENTROPY_WITH_GRADIENT: Kernel = {
     "operation": "cross_entropy",
+    "ranks": [2],
     "reduction": "mean",
     "value_and_gradient": cross_entropy_mean_with_gradient,
 }
@@ -436,11 +439,13 @@ MUTANTS = [
         title="mean over all rows, not over those that count",
         kernel={
             "operation": "cross_entropy",
+            "ranks": [2],
             "reduction": "mean",
             "forward": cross_entropy_over_all,
         },
         correct={
             "operation": "cross_entropy",
+            "ranks": [2],
             "reduction": "mean",
             "forward": cross_entropy_mean,
         },
@@ -463,8 +468,8 @@ MUTANTS = [
     Mutant(
         number=26,
         title="ignore_index as an index",
-        kernel={"operation": "nll_loss", "forward": nll_loss_of_ignored},
-        correct={"operation": "nll_loss", "forward": nll_loss},
+        kernel={"operation": "nll_loss", "ranks": [2], "forward": nll_loss_of_ignored},
+        correct={"operation": "nll_loss", "ranks": [2], "forward": nll_loss},
         words=r"ignore",
     ),
     Mutant(
