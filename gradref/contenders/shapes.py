@@ -321,6 +321,12 @@ def _of_targets(probe: Probe, name: str) -> Labelled:
     target = s.arrays[name]
     yield "the last class", having(s, torch.full_like(target, CLASSES - 1))
     yield "the first class", having(s, torch.zeros_like(target))
+    first = probe.record.arguments[0]
+    if first in probe.real(s):
+        led = s.arrays[first].clone()
+        rows, gaps = torch.arange(7, device=led.device), torch.arange(2.0, 16.0, 2.0)
+        led[rows, target] = led.amax(-1) + gaps.to(led)
+        yield "targets that lead by 2 to 14", replace(s, arrays={**s.arrays, first: led})
     one = probe.sample(1, 7)
     yield "one class", having(one, torch.zeros_like(one.arrays[name]))
     ignored = _ignored(probe, s, name)
