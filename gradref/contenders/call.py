@@ -109,6 +109,8 @@ class _Prepared:
             entered = self.entered[name]
             entered.tensor.copy_(content)
             entered.before.copy_(entered.buffer)
+        if self.call.vector is not None:
+            self.entered[self.vector].tensor.copy_(self.call.vector)
 
 
 def perform(kernel: Kernel, call: Call) -> Returned:
@@ -160,7 +162,7 @@ def _beside_another(prepared: _Prepared) -> Results:
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(go_on)
+            others = pool.submit(go_on)
             try:
                 found = []
                 for i in range(CALLS_TOGETHER):
@@ -169,6 +171,7 @@ def _beside_another(prepared: _Prepared) -> Results:
                     time.sleep(1e-3 * (i % 5))  # or the threads may stay in step
             finally:
                 over.set()
+            others.result()  # what it raises there
     finally:
         sys.setswitchinterval(before)
     if any(not _are_the_same(found[0], results) for results in found):

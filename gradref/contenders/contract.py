@@ -99,5 +99,7 @@ def _problem(key: str, value: Any, arguments: Collection[str], parameters: Colle
         "accepts": parameters,
     }
     known = lists[key]
-    is_list = isinstance(value, (list, tuple)) and all(v in known for v in value)
+    is_list = isinstance(value, (list, tuple)) and all(
+        v in known and not isinstance(v, (bool, float)) for v in value
+    )
     return "" if is_list else f"a list of {', '.join(map(str, known))}"

@@ -80,6 +80,8 @@ def _of_numpy(value: Any) -> Tensor:
 def _as_tensor(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"returned {type(value).__name__}, wants a tensor")
+    if value.is_nested or value.layout is not torch.strided:
+        raise TypeError(f"returned a tensor of layout {value.layout}, wants a dense one")
     if value.is_meta:
         raise TypeError("returned a tensor without memory, on the meta device")
     return value

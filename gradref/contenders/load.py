@@ -87,6 +87,9 @@ def _of_module(module: ModuleType) -> list[Kernel]:
         return list(_by_name(module))
     if not isinstance(declared, Mapping):
         reject("KERNELS", describe(declared), "a dict of kernels by name", TypeError)
+    for name in declared:
+        if not isinstance(name, str):
+            reject("KERNELS", f"the key {name!r}", "names of kernels", TypeError)
     return [Kernel.of(name, entry) for name, entry in declared.items()]
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 MemoryLayout = Literal[
-    "contiguous", "transposed", "strided", "offset", "expanded", "broadcast", "reversed"
+    "contiguous",
+    "transposed",
+    "strided",
+    "offset",
+    "expanded",
+    "broadcast",
+    "one number",
+    "reversed",
 ]
 """How an array lies in memory: "expanded" is one row for all, "broadcast" one element for a row."""
 
@@ -77,6 +84,8 @@ def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     view.copy_(array.flip(list(range(array.dim()))) if layout == "reversed" else array)
     if layout == "expanded" and array.dim() >= 1 and shape[0] > 1:
         view = view[:1].expand(shape)
+    if layout == "one number" and array.dim() >= 1 and array.numel():
+        view = view.reshape(-1)[:1].reshape((1,) * array.dim()).expand(shape)
     if layout == "broadcast" and array.dim() >= 1 and shape[-1] > 1:
         view = view[..., :1].expand(shape)
     return buffer, view

@@ -32,7 +32,7 @@ NUDGE = 2.0**-30
 
 NUDGES = 8
 
-FEW, MOVED = 1 << 14, 1 << 21
+FEW, MOVED = 1 << 18, 1 << 21
 """Results of so many elements are moved less often, or not at all."""
 
 ROUGH = 2.0**-5
@@ -241,7 +241,7 @@ class Probe:
         rng = np.random.default_rng(self.seed)
         moved = np.zeros(truth.shape)
         if truth.size <= MOVED:
-            for _ in range(NUDGES if truth.size <= FEW else 2):
+            for _ in range(NUDGES if truth.size <= FEW else NUDGES // 2):
                 nudged = self.wide(self._nudged(s.wide(), rng))
                 with np.errstate(invalid="ignore"):
                     moved = np.fmax(moved, 2 * np.abs(nudged - truth) / NUDGE)

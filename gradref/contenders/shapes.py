@@ -29,8 +29,7 @@ Mode = Literal["quick", "full"]
 LENGTHS: dict[Mode, tuple[int, ...]] = {
     "quick": (1, 2, 3, 7, 8, 31, 33, 64, 127, 129, 255, 257, 1023, 1025, 2049, 4099),
     "full": (
-        *range(71),
-        *range(128, 192),  # every residue of 64 behind whole blocks
+        *range(192),  # every residue of 64 behind whole blocks, and of 96
         *sorted({2**k + d for k in range(8, 18) for d in (-1, 0, 1)}),
         4099,
         100_003,
@@ -40,9 +39,15 @@ LENGTHS: dict[Mode, tuple[int, ...]] = {
 
 COUNTS: dict[Mode, tuple[int, ...]] = {
     "quick": (0, 1, 2, 8, 33, 257, 2049),
-    "full": (0, 1, 2, 7, 8, 9, 255, 256, 257, 2047, 2048, 2049, 4097, 65_537, 100_003),
+    "full": (0, 1, 2, 7, 8, 9, 33, 255, 256, 257, 2047, 2048, 2049, 4097, 65_537, 100_003),
 }
 """Of rows, which a kernel may spread over programs, of which CUDA has at most 65,535 in y and z."""
+
+SIZES: dict[Mode, tuple[tuple[int, int], ...]] = {
+    "quick": ((9, 65), (34, 130)),
+    "full": ((9, 65), (34, 130), (130, 259), (301, 1027), (2050, 131)),
+}
+"""Numbers of rows together with their lengths: a block of a kernel has both."""
 
 CLASSES = 5
 """Elements of the rows that are counted."""
@@ -56,9 +61,12 @@ SHAPES: dict[Mode, tuple[tuple[int, ...], ...]] = {
 }
 
 LAYOUTS: dict[Mode, tuple[MemoryLayout, ...]] = {
-    "quick": ("transposed", "expanded"),
-    "full": ("transposed", "strided", "offset", "expanded", "broadcast"),
+    "quick": ("transposed", "expanded", "one number"),
+    "full": ("transposed", "strided", "offset", "expanded", "broadcast", "one number"),
 }
+
+REPEATING: tuple[MemoryLayout, ...] = ("expanded", "broadcast", "one number")
+"""Views in which several elements lie in one place."""
 
 Labelled = Iterable[tuple[str, Sample]]
 
@@ -178,6 +186,9 @@ def _counts(mode: Mode, probe: Probe, runner: Runner) -> str:
 
 
 def _of_counts(mode: Mode, probe: Probe) -> Labelled:
+    if probe.record.coupled:
+        for rows, length in SIZES[mode]:
+            yield f"{rows} rows of {length}", probe.sample(length, rows)
     for rows in COUNTS[mode]:
         if rows == 0 and probe.is_reduced:
             continue  # there is no mean of no number, and no grad_output either
@@ -208,12 +219,12 @@ def _of_ranks(mode: Mode, probe: Probe) -> Labelled:
                 yield f"shape {shape}", s.shaped(shape, -1)
             continue
         places = {
-            "dim": (*range(len(shape) + 1), -1),
+            "dim": (*range(len(shape) + 1), -1, *((-2,) if shape else ())),
             "class": (min(1, len(shape)),),
             "last": (-1,),
         }
         for dim in places[coupled]:
-            s = probe.sample(CLASSES, size).shaped(shape, dim)
+            s = _with_some_ignored(probe, probe.sample(CLASSES, size)).shaped(shape, dim)
             yield f"rows of {CLASSES} along dim {dim} of rank {len(shape) + 1}", s
 
 
@@ -225,16 +236,18 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
     if mode == "full" and probe.kernel.library == "numpy":
         layouts = (*layouts, "reversed")
     tried, refused = False, ""
-    for layout, of in itertools.product(layouts, ("input", "grad_output")):
-        if of == "grad_output" and (layout == "reversed" or not _has_vector(probe)):
+    for layout, of in itertools.product(layouts, ("input", "grad_output", "both")):
+        if of != "input" and (layout == "reversed" or not _has_vector(probe)):
             continue
-        if probe.kernel.contract.in_place and layout in ("expanded", "broadcast"):
+        if probe.kernel.contract.in_place and layout in REPEATING:
             continue  # such memory cannot be written to
-        s = _repeating(probe.fitted(probe.sample(33, 6)), layout, of)
+        s = _repeating(probe.fitted(_of_two_dimensions(probe)), layout, of)
         plain = probe.ask(runner, s)
         expected = probe.expected(s)
-        if plain.results is None or expected.wrong(plain.results).any():
-            continue
+        if plain.results is None or (off := expected.wrong(plain.results)).any():
+            if probe.fails:
+                continue
+            return f"contiguous: {plain.problem or _places(off)}"
         try:
             heard = probe.ask(runner, s, partial(_laid, layout, of))
         except UnsupportedError as reason:
@@ -242,16 +255,25 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             continue
         if heard.results is None:
             return f"{layout} {of}: {heard.problem}"
+        if wrote := sorted({name for returned in heard.calls for name in returned.wrote}):
+            return f"{layout} {of}: writes into {', '.join(wrote)}, or next to it"
         if expected.wrong(heard.results).any():
             return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
         tried = True
     return _held(tried, refused)
 
 
+def _of_two_dimensions(probe: Probe) -> Sample:
+    """Return a sample of 6 by 33 numbers; of a loss of separate elements too."""
+    if probe.record.kind == "loss" and probe.record.coupled is None:
+        return probe.sample(1, 6 * 33).shaped((6, 33), -1)
+    return probe.sample(33, 6)
+
+
 def _laid(layout: MemoryLayout, of: str, call: Call) -> Call:
-    if of == "input":
-        return replace(call, layout=layout)
-    return replace(call, vector_layout=layout)
+    if of != "grad_output":
+        call = replace(call, layout=layout)
+    return call if of == "input" else replace(call, vector_layout=layout)
 
 
 def _has_vector(probe: Probe) -> bool:
@@ -262,13 +284,15 @@ def _repeating(s: Sample, layout: MemoryLayout, of: str) -> Sample:
     """Return a sample with contents that a layout can hold: of one row, or one element a row."""
 
     def repeated(a: Tensor) -> Tensor:
-        if not a.dim() or layout not in ("expanded", "broadcast"):
+        if not a.dim() or layout not in REPEATING:
             return a
-        one = a[:1] if layout == "expanded" else a[..., :1]
+        one = {"expanded": a[:1], "broadcast": a[..., :1], "one number": a.reshape(-1)[:1]}[layout]
         return one.expand(a.shape).contiguous()
 
+    if of != "input":
+        s = replace(s, grad_output=repeated(s.grad_output), tangent=repeated(s.tangent))
     if of == "grad_output":
-        return replace(s, grad_output=repeated(s.grad_output), tangent=repeated(s.tangent))
+        return s
     return replace(s, arrays={name: repeated(a) for name, a in s.arrays.items()})
 
 
@@ -333,6 +357,11 @@ def _of_targets(probe: Probe, name: str) -> Labelled:
     if ignored is None:
         return
     yield f"some targets are {ignored}", _with_some_ignored(probe, s)
+    if probe.kernel.accepts(probe.role, "ignore_index"):
+        parameters = {**probe.case.parameters, "ignore_index": 0}
+        of_first = replace(probe, case=replace(probe.case, parameters=parameters))
+        some = _with_some_ignored(of_first, of_first.sample(CLASSES, 7))
+        yield "ignore_index is 0", some
     if not (probe.is_reduced and probe.quantity.reduction == "mean"):
         yield f"all targets are {ignored}", having(s, torch.full_like(target, ignored))
 
@@ -350,7 +379,7 @@ def _with_some_ignored(probe: Probe, s: Sample) -> Sample:
     for name, target in s.arrays.items():
         if not target.is_floating_point() and (ignored := _ignored(probe, s, name)) is not None:
             arrays[name] = target.clone()
-            arrays[name][1::3] = ignored
+            arrays[name][::3] = ignored
     return replace(s, arrays=arrays)
 
 
@@ -458,6 +487,12 @@ def _of_contents(probe: Probe) -> Labelled:
             changed = a.clone()
             changed[1 if a.dim() == 1 else (1, 2)] = value
             yield f"{name} with {value:g} in a row", replace(s, arrays={**s.arrays, name: changed})
+    for name in probe.real(s) if probe.record.coupled and contract.inf != "any" else ():
+        long = probe.sample(33, 6)
+        for label, masked in (("the first half", slice(16)), ("all but the last", slice(32))):
+            changed = long.arrays[name].clone()
+            changed[..., masked] = -torch.inf
+            yield f"{name} with {label} -inf", replace(long, arrays={**long.arrays, name: changed})
     if contract.subnormals == "keep":
         smallest = torch.finfo(probe.case.torch_dtype).smallest_normal
         tiny = {name: s.arrays[name] * (smallest / 16) for name in probe.real(s)}
@@ -475,6 +510,25 @@ def _edges(domain: Domain) -> Iterator[float]:
     yield float("nan")
 
 
+def _vectors(mode: Mode, probe: Probe, runner: Runner) -> str:
+    """Test grad_output, or the tangent, that is 0, large or tiny."""
+    if not _takes_a_vector(probe):
+        raise NotTriedError
+    return _all(probe, runner, _of_vectors(probe))
+
+
+def _takes_a_vector(probe: Probe) -> bool:
+    return probe.role != "value_and_gradient" and probe.quantity.role in ("vjp", "jvp", "gradient")
+
+
+def _of_vectors(probe: Probe) -> Labelled:
+    s = probe.sample(33 if probe.record.coupled or probe.record.kind == "elementwise" else 1, 6)
+    name = "tangent" if probe.quantity.role == "jvp" else "grad_output"
+    for label, factor in (("of 0", 0.0), ("times 256", 256.0), ("times 2^-12", 2.0**-12)):
+        scaled = replace(s, grad_output=s.grad_output * factor, tangent=s.tangent * factor)
+        yield f"{name} {label}", scaled
+
+
 TESTS: dict[str, Callable[[Mode, Probe, Runner], str]] = {
     "lengths": _lengths,
     "numbers of rows": _counts,
@@ -484,5 +538,6 @@ TESTS: dict[str, Callable[[Mode, Probe, Runner], str]] = {
     "parameters alone": _parameters,
     "parameters by class": _by_class,
     "contents": _contents,
+    "vectors": _vectors,
 }
 """What is tried of every quantity, by the name that its verdict has."""

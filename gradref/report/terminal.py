@@ -166,6 +166,8 @@ def show_kernels(console: Console, run: Run, *, summary: bool, failures: bool) -
     if not summary and not failures:
         console.print(VERDICT_LEGEND + "\n")
         _show_sections(console, run.verdicts)
+    for problem in run.problems:
+        console.print(f"[bold red]could not run[/] {escape(problem)}", highlight=False)
     for pattern in run.unused:
         console.print(f"[bold red]xfails[/]: {escape(pattern)} matches no verdict", highlight=False)
     console.print(_last_line(run), highlight=False)
