@@ -244,10 +244,11 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
         s = _repeating(probe.fitted(_of_two_dimensions(probe)), layout, of)
         plain = probe.ask(runner, s)
         expected = probe.expected(s)
-        if plain.results is None or (off := expected.wrong(plain.results)).any():
-            if probe.fails:
-                continue
-            return f"contiguous: {plain.problem or _places(off)}"
+        off = None if plain.results is None else expected.wrong(plain.results)
+        if (off is None or off.any()) and probe.fails:
+            continue
+        if off is None or off.any():
+            return f"contiguous: {plain.problem if off is None else _places(off)}"
         try:
             heard = probe.ask(runner, s, partial(_laid, layout, of))
         except UnsupportedError as reason:
