@@ -110,8 +110,7 @@ class Candidate(Contender):
         if not ranks or rank in ranks:
             return s
         wants = min(ranks, key=lambda known: abs(known - rank))
-        is_coupled = record.kind != "elementwise" and record.coupled is not None
-        if not is_coupled and not s.by_class:
+        if not self.kernel.is_coupled and not s.by_class:
             return s.mapped(lambda a: _of_rank(a, wants))
         if rank != 2 or wants < 2:
             return None

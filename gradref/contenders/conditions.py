@@ -131,16 +131,12 @@ def _reused(probe: Probe, runner: Runner) -> str:
             return "returns an earlier result for new contents of the memory: cached by address"
         if heard.results is None:
             return heard.problem
-        is_new = not probe.fails and _wrong(probe, s, heard.results).any()
-        if is_new and not _wrong(probe, s, _plain(probe, runner, s)).any():
+        if probe.fails or not _wrong(probe, s, heard.results).any():
+            continue
+        alone = probe.ask(runner, s).results
+        if alone is not None and not _wrong(probe, s, alone).any():
             return "wrong after a call with other contents of the same memory: part of it is cached"
     return ""
-
-
-def _plain(probe: Probe, runner: Runner, s: Sample) -> Floats:
-    """Return the results of a call with nothing before it; NaN where there are none."""
-    found = probe.ask(runner, s).results
-    return np.full_like(probe.wide(s), np.nan) if found is None else found
 
 
 def _with_earlier(probe: Probe, s: Sample, call: Call) -> Call:

@@ -67,6 +67,11 @@ class Kernel:
         """The declaration of the operation."""
         return operations(self.operation)[0]
 
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the elements of a row depend on each other."""
+        return self.record.kind != "elementwise" and self.record.coupled is not None
+
     @classmethod
     def of(cls, name: str, entry: Any) -> Kernel:
         """Return the kernel of an entry of ``KERNELS``; keys other than ``KEYS`` are settings.

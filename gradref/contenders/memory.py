@@ -20,7 +20,10 @@ MemoryLayout = Literal[
     "one number",
     "reversed",
 ]
-"""How an array lies in memory: "expanded" is one row for all, "broadcast" one element for a row."""
+"""How an array lies in memory: "expanded" is one row for all, "broadcast" one element for a row.
+
+"one number" is the same for all elements, as the grad_output of a sum is.
+"""
 
 ZEROED = 1 << 16
 """Elements of the largest arrays like which memory is filled with zeros before a call."""

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -91,14 +92,15 @@ class Sandbox:
         self._stop()
 
     def prepare(self) -> None:
-        """Start the process without waiting for it: it imports while this one goes on."""
-        if self._process is None:
-            self._start()
+        """Start the server without waiting for it: it imports torch while this process goes on."""
+        forkserver.set_forkserver_preload(["torch", "gradref.contenders.load"])
+        forkserver.ensure_running()
 
     @property
     def kernels(self) -> list[Kernel]:
         """The declarations of the kernels; raise ImportError where there are none."""
-        self.prepare()
+        if self._process is None:
+            self._start()
         if self._kernels is None:
             self._kernels = self._imported()
         return self._kernels
@@ -145,8 +147,8 @@ class Sandbox:
             yield pickle.loads(self._connection.recv_bytes())
 
     def _start(self) -> None:
+        self.prepare()
         server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload(["torch", "gradref.contenders.load"])
         self._connection, theirs = server.Pipe()
         arguments = (theirs, dict(os.environ), self._subject, self._operation)
         process = server.Process(target=_serve, args=arguments, daemon=True)

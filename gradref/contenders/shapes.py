@@ -43,11 +43,11 @@ COUNTS: dict[Mode, tuple[int, ...]] = {
 }
 """Of rows, which a kernel may spread over programs, of which CUDA has at most 65,535 in y and z."""
 
-SIZES: dict[Mode, tuple[tuple[int, int], ...]] = {
-    "quick": ((9, 65), (34, 130)),
-    "full": ((9, 65), (34, 130), (130, 259), (301, 1027), (2050, 131)),
+BLOCKS: dict[Mode, tuple[tuple[int, int], ...]] = {
+    "quick": ((65, 9), (130, 34)),
+    "full": ((65, 9), (130, 34), (259, 130), (1027, 301), (131, 2050)),
 }
-"""Numbers of rows together with their lengths: a block of a kernel has both."""
+"""Lengths together with numbers of rows: a block of a kernel has both."""
 
 CLASSES = 5
 """Elements of the rows that are counted."""
@@ -169,7 +169,7 @@ def _vector_body(probe: Probe, runner: Runner) -> str:
 
 
 def _of_lengths(mode: Mode, probe: Probe) -> Labelled:
-    is_coupled = probe.record.kind != "elementwise" and probe.record.coupled is not None
+    is_coupled = probe.kernel.is_coupled
     lengths = LENGTHS[mode] if not probe.is_reduced else LENGTHS["quick"]
     for length in lengths:
         if length == 0 and (is_coupled or probe.is_reduced):
@@ -187,7 +187,7 @@ def _counts(mode: Mode, probe: Probe, runner: Runner) -> str:
 
 def _of_counts(mode: Mode, probe: Probe) -> Labelled:
     if probe.record.coupled:
-        for rows, length in SIZES[mode]:
+        for length, rows in BLOCKS[mode]:
             yield f"{rows} rows of {length}", probe.sample(length, rows)
     for rows in COUNTS[mode]:
         if rows == 0 and probe.is_reduced:
@@ -237,7 +237,8 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
         layouts = (*layouts, "reversed")
     tried, refused = False, ""
     for layout, of in itertools.product(layouts, ("input", "grad_output", "both")):
-        if of != "input" and (layout == "reversed" or not _has_vector(probe)):
+        has_vector = _has_vector(probe) and not probe.is_reduced
+        if of != "input" and (layout == "reversed" or not has_vector):
             continue
         if probe.kernel.contract.in_place and layout in REPEATING:
             continue  # such memory cannot be written to
@@ -278,11 +279,12 @@ def _laid(layout: MemoryLayout, of: str, call: Call) -> Call:
 
 
 def _has_vector(probe: Probe) -> bool:
-    return probe.quantity.role in ("vjp", "jvp", "gradient") and not probe.is_reduced
+    """Return whether a quantity is a product with grad_output or with a tangent."""
+    return probe.quantity.role in ("vjp", "jvp", "gradient")
 
 
 def _repeating(s: Sample, layout: MemoryLayout, of: str) -> Sample:
-    """Return a sample with contents that a layout can hold: of one row, or one element a row."""
+    """Return a sample with contents that a layout can hold: of one row, or of one number."""
 
     def repeated(a: Tensor) -> Tensor:
         if not a.dim() or layout not in REPEATING:
@@ -305,9 +307,7 @@ def large(probe: Probe, runner: Runner) -> str:
     """Test an array of more elements than float32 can count: a sample of rows, repeated."""
     if probe.case.parameters or probe.is_reduced:
         raise NotTriedError
-    is_row = probe.record.kind == "elementwise"
-    is_coupled = not is_row and probe.record.coupled is not None
-    s = probe.sample(4099, 16) if is_coupled else probe.sample(65_537, 1)
+    s = probe.sample(4099, 16) if probe.kernel.is_coupled else probe.sample(65_537, 1)
     rows = len(s.grad_output)
     heard = probe.ask(runner, s.take(torch.arange(rows).repeat(REPEATED)))
     if heard.results is None:
@@ -513,13 +513,9 @@ def _edges(domain: Domain) -> Iterator[float]:
 
 def _vectors(mode: Mode, probe: Probe, runner: Runner) -> str:
     """Test grad_output, or the tangent, that is 0, large or tiny."""
-    if not _takes_a_vector(probe):
+    if not _has_vector(probe) or probe.role == "value_and_gradient":
         raise NotTriedError
     return _all(probe, runner, _of_vectors(probe))
-
-
-def _takes_a_vector(probe: Probe) -> bool:
-    return probe.role != "value_and_gradient" and probe.quantity.role in ("vjp", "jvp", "gradient")
 
 
 def _of_vectors(probe: Probe) -> Labelled:
