@@ -1,12 +1,13 @@
 """Change one thing at a time in our own formulas and measuring code: does a check notice?
 
-    pip install -c constraints.txt cosmic-ray
+    pip install -c constraints.txt cosmic-ray pytest-cov
     python tests/mutation/run.py [--sample N] [--seed S] [MODULE...]
 
 The operators are those of cosmic-ray. The mutants are written into a clone of the last commit,
 never into this checkout, and each is checked in a fork that has torch imported already: first the
-examples of the module, then the judge, then tests, up to the first that fails. ``results.md`` is
-the outcome; what a person writes into its column ``reason`` stays where the survivor does.
+examples of the module, then the judge, then tests, up to the first that fails; of the judge's own
+modules those tests that run a changed line. ``results.md`` is the outcome; what a person writes
+into its column ``reason`` stays where the survivor does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,12 +41,12 @@ TRUTH = "tests/test_truth.py"
 SWEEP = "tests/test_sweep.py -k not any_number"
 TALLY = "tests/test_sweep.py -k tall or quantile"
 PLANTED = "tests/test_planted.py -k sigmoid-second or relu-value or mse_loss-gradient or passes"
-KERNELS = """tests/test_reported.py tests/test_kernel_contract.py tests/test_check.py
-    -k not(a_hang or pytest_judges or exhaustive)"""
-MUTANTS = "tests/test_mutants.py"
-HOSTILE = "tests/test_hostile.py"
-JUDGED = ("judge sigmoid huber_loss cross_entropy", JUDGE, KERNELS, PLANTED, MUTANTS)
-OF_KERNELS = (KERNELS, MUTANTS, HOSTILE)
+JUDGING = """tests/test_judge.py tests/test_reported.py tests/test_kernel_contract.py
+    tests/test_check.py tests/test_verdicts.py tests/test_planted.py tests/test_sweep.py
+    tests/test_mutants.py tests/test_hostile.py"""
+"""What tests the judge: of it those tests are run that execute a changed line."""
+
+COVERING = "covering"
 FORMULAS = """tests/test_errorfree.py tests/test_textbook.py tests/test_properties.py
     tests/test_contracts.py tests/test_boundary.py -k not(docstring or blocks)"""
 CHECKS: dict[str, tuple[str, ...]] = {
@@ -64,36 +65,16 @@ CHECKS: dict[str, tuple[str, ...]] = {
     ),
     "gradref/formula/float32.py": ("tests/test_errorfree.py", "judge tanh elu"),
     **{
-        f"gradref/judge/{name}.py": JUDGED
-        for name in ("elementwise", "evidence", "gates", "inputs", "questions", "rows", "state")
+        f"gradref/{package}/{path.name}": (COVERING,)
+        for package in ("judge", "contenders")
+        for path in sorted((HERE.parents[1] / "gradref" / package).glob("[!_]*.py"))
     },
-    **{f"gradref/judge/{name}.py": JUDGED for name in ("table", "trial", "verdict")},
-    "gradref/judge/ulp.py": (JUDGE, "judge sigmoid huber_loss", SWEEP, PLANTED),
-    **{
-        f"gradref/contenders/{name}.py": OF_KERNELS
-        for name in (
-            "call",
-            "candidate",
-            "conditions",
-            "contract",
-            "explain",
-            "kernel",
-            "libraries",
-        )
-    },
-    **{
-        f"gradref/contenders/{name}.py": OF_KERNELS
-        for name in ("load", "memory", "mistakes", "probe", "shapes")
-    },
-    "gradref/contenders/ours.py": ("judge sigmoid huber_loss cross_entropy", JUDGE, KERNELS),
-    "gradref/contenders/sandbox.py": (KERNELS, HOSTILE),
-    "gradref/contenders/witness.py": (JUDGE, KERNELS, "tests/test_contracts.py"),
     "gradref/sweep/settle.py": (SWEEP,),
     "gradref/sweep/tally.py": (TALLY, SWEEP),
     "gradref/truth/jets.py": (TRUTH, SWEEP, FACTS, "judge sigmoid elu", JUDGE),
 }
 """The modules under test and, after their examples, the checks of each: tests, or the judge of the
-operations that are named, or else of those that the module declares."""
+operations that are named, or else of those that the module declares, or what is ``COVERING``."""
 
 OPERATORS = (
     "ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)",
@@ -111,10 +92,11 @@ Span = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module, and the change in one line."""
+    """A changed module, the change in one line, and the lines that it changes."""
 
     source: str
     change: str
+    lines: frozenset[int]
 
 
 # --- mutants -------------------------------------------------------------------------------------
@@ -195,8 +177,19 @@ def mutants(source: str, sample: int | None, seed: int) -> list[Mutant]:
             continue
         if tree not in seen:
             seen.add(tree)
-            chosen.append(Mutant(changed, in_one_line(source, changed)))
+            lines = frozenset(
+                line for a, b, _, _ in differing(source, changed) for line in range(a + 1, b + 1)
+            )
+            chosen.append(Mutant(changed, in_one_line(source, changed), lines))
     return chosen
+
+
+def differing(before: str, after: str) -> Iterator[tuple[int, int, int, int]]:
+    """Where two sources differ: from and up to which lines of the one, and of the other."""
+    lines = (before.splitlines(), after.splitlines())
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, *lines, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield a, b, c, d
 
 
 def in_one_line(before: str, after: str) -> str:
@@ -204,11 +197,10 @@ def in_one_line(before: str, after: str) -> str:
     old, new = before.splitlines(), after.splitlines()
     where = ""
     out: dict[str, list[str]] = {"-": [], "+": []}
-    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            out["-"] += [line.strip() for line in old[a:b]]
-            out["+"] += [spaced(line.strip()) for line in new[c:d]]
-            where = where or enclosing(before, a + 1)
+    for a, b, c, d in differing(before, after):
+        out["-"] += [line.strip() for line in old[a:b]]
+        out["+"] += [spaced(line.strip()) for line in new[c:d]]
+        where = where or enclosing(before, a + 1)
     return f"{where}: `{' '.join(out['-'])}` → `{' '.join(out['+'])}`"
 
 
@@ -231,11 +223,15 @@ def enclosing(source: str, line: int) -> str:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def stages(module: str) -> list[tuple[str, Callable[[], bool]]]:
-    """The checks of a module, cheapest first; each says whether all is well."""
+def stages(module: str, lines: frozenset[int]) -> list[tuple[str, Callable[[], bool]]]:
+    """The checks of changed lines of a module, cheapest first; each says whether all is well."""
     name = module.removesuffix(".py").replace("/", ".")
     checks: list[tuple[str, Callable[[], bool]]] = [("examples", functools.partial(examples, name))]
     for command in CHECKS[module]:
+        if command == COVERING:
+            chosen = covering(module, lines)
+            checks.append(("covering tests", functools.partial(passing, chosen)))
+            continue
         first, *rest = command.split()
         passes = functools.partial(judged, name, rest)
         checks.append((first, passes if first == "judge" else functools.partial(tests, command)))
@@ -267,19 +263,49 @@ def judged(name: str, chosen: list[str]) -> bool:
 
 
 def tests(command: str) -> bool:
-    """pytest, up to the first failure."""
+    """The tests of some files, perhaps those with certain words."""
+    files, _, words = command.partition(" -k ")
+    return passing([*files.split(), *(["-k", words] if words else [])])
+
+
+def passing(chosen: Sequence[str]) -> bool:
+    """Run some tests by pytest, up to the first failure."""
     import pytest
 
-    files, _, words = command.partition(" -k ")
-    chosen = ["-k", words] if words else []
     quiet = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", "--device", "cpu"]
     quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is imported before
-    return pytest.main([*quiet, *files.split(), *chosen]) == 0
+    return pytest.main([*quiet, *chosen]) == 0
 
 
-def check(module: str, limit: int, log: Path) -> tuple[str, float]:
+@functools.cache
+def executed() -> dict[str, dict[int, frozenset[str]]]:
+    """The tests of the judge that execute each line of each module, in this process."""
+    from coverage import CoverageData
+
+    words = ["--cov=gradref", "--cov-context=test", "--cov-report=", "-q", "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "pytest", *words, *JUDGING.split()], check=True)
+    data = CoverageData()
+    data.read()
+    here = Path.cwd()
+    return {
+        str(Path(name).relative_to(here)): {
+            line: frozenset(test.partition("|")[0].partition("@")[0] for test in tests if test)
+            for line, tests in data.contexts_by_lineno(name).items()
+        }
+        for name in data.measured_files()
+    }
+
+
+def covering(module: str, lines: frozenset[int]) -> list[str]:
+    """The tests that execute one of some lines; all, of what is executed at import."""
+    by_line = executed()[module]
+    found = frozenset().union(*(by_line.get(line, frozenset()) for line in lines))
+    return sorted(found or frozenset().union(*by_line.values()))
+
+
+def check(module: str, lines: frozenset[int], limit: int, log: Path) -> tuple[str, float]:
     """What notices that a module is as it is now (nothing: ""), in a fork; and the time it took."""
-    checks, start = stages(module), time.monotonic()
+    checks, start = stages(module, lines), time.monotonic()
     pid = os.fork()
     if pid == 0:
         in_fork(checks, limit, log)
@@ -331,7 +357,7 @@ def try_module(clone: Path, module: str, sample: int | None, seed: int) -> Outco
     """Every chosen mutant of a module against its checks; unchanged it has to pass them."""
     path, log = clone / module, clone.parent / "log"
     source = path.read_text()
-    noticed, seconds = check(module, 600, log)
+    noticed, seconds = check(module, frozenset(), 900, log)
     if noticed:
         raise SystemExit(f"{module} fails {noticed} without a change:\n{log.read_text()[-2000:]}")
     limit = int(20 + 4 * seconds)
@@ -341,7 +367,7 @@ def try_module(clone: Path, module: str, sample: int | None, seed: int) -> Outco
     for mutant in chosen:
         path.write_text(mutant.source)
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
-        noticed, seconds = check(module, limit, log)
+        noticed, seconds = check(module, mutant.lines, limit, log)
         if noticed:
             killers[noticed] = killers.get(noticed, 0) + 1
         else:
@@ -408,8 +434,8 @@ def main() -> None:
     modules = given.modules or list(CHECKS)
     if unknown := set(modules) - set(CHECKS):
         parser.error(f"{', '.join(sorted(unknown))}: wants one of {', '.join(CHECKS)}")
-    if importlib.util.find_spec("cosmic_ray") is None:
-        parser.error("needs cosmic-ray: pip install -c constraints.txt cosmic-ray")
+    if not all(map(importlib.util.find_spec, ("cosmic_ray", "pytest_cov"))):
+        parser.error("needs more: pip install -c constraints.txt cosmic-ray pytest-cov")
     with tempfile.TemporaryDirectory(prefix="gradref-mutation-") as directory:
         clone = Path(directory) / "clone"
         subprocess.run(["git", "clone", "-q", str(HERE.parents[1]), str(clone)], check=True)
