@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradref.contenders.kernel import Kernel, Role
-from gradref.contenders.libraries import UnsupportedError, converter, derivatives
+from gradref.contenders.libraries import Graph, UnsupportedError, Wanted, converter, derivatives
 from gradref.contenders.memory import Guarded, MemoryLayout, Poison, free_zeros_like
 
 CALLS_TOGETHER = 24
@@ -28,21 +28,24 @@ Results = tuple[Tensor | None, ...]
 class Call:
     """A function of a kernel, and what to call it with.
 
-    ``vector`` is the incoming gradient of a backward, or the tangent of a jvp; ``wrt`` holds the
-    positions of the arrays that a gradient is wanted for. ``layout`` is that of the arrays,
-    ``vector_layout`` that of the vector. With ``earlier`` there is a call before this one, with
-    these contents in the very same tensors; if ``together`` at the same time, by another thread.
+    ``grad_output`` is the incoming gradient of a backward, ``tangent`` that of a jvp, or the vector
+    that the gradient by the array ``along`` is derived with; ``wrt`` holds the positions of the
+    arrays that a gradient is wanted for, and ``graph`` says what is done with torch's. ``layouts``
+    are those of what is not contiguous, by name. With ``earlier`` there is a call before this one,
+    with these contents in the very same tensors; if ``together`` at the same time, by another
+    thread.
     """
 
     kernel: str
     role: Role
     arrays: tuple[Tensor, ...]
     keywords: Mapping[str, Any] = field(default_factory=dict)
-    vector: Tensor | None = None
+    grad_output: Tensor | None = None
+    tangent: Tensor | None = None
     wrt: tuple[int, ...] = ()
-    order: int = 0
-    layout: MemoryLayout = "contiguous"
-    vector_layout: MemoryLayout = "contiguous"
+    along: int = 0
+    graph: Graph = "used once"
+    layouts: Mapping[str, MemoryLayout] = field(default_factory=dict)
     poisoned: bool = False
     earlier: tuple[Tensor, ...] = ()
     together: bool = False
@@ -55,6 +58,7 @@ class Returned:
     ``wrote`` names the arrays that were changed in or next to their memory, ``shares`` those whose
     memory a result shares. The results are ``stale`` if the call before, with other contents in the
     same memory, gave the same bits, and ``overwrites`` says that its results were changed since.
+    ``changed`` names what of the state of torch is another than before.
     """
 
     results: Results = ()
@@ -64,6 +68,7 @@ class Returned:
     shares: tuple[str, ...] = ()
     stale: bool = False
     overwrites: bool = False
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,19 +79,16 @@ class _Prepared:
     call: Call
     entered: Mapping[str, Guarded]
     names: Sequence[str]
-    vector: str
 
     @classmethod
     def of(cls, kernel: Kernel, call: Call) -> _Prepared:
         named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
         parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
-        vector = "tangent" if call.role == "jvp" else "grad_output"
-        given = {**named, **parameters, **({} if call.vector is None else {vector: call.vector})}
         entered = {
-            name: Guarded.of(array, call.vector_layout if name == vector else call.layout)
-            for name, array in given.items()
+            name: Guarded.of(array, call.layouts.get(name, "contiguous"))
+            for name, array in {**named, **parameters, **_vectors(call)}.items()
         }
-        return cls(kernel, call, entered, list(named), vector)
+        return cls(kernel, call, entered, list(named))
 
     def wrote(self) -> tuple[str, ...]:
         """Return the arrays that were written into, or next to, where that is not declared."""
@@ -101,7 +103,7 @@ class _Prepared:
     def invoke(self) -> Results:
         """Return what the kernel gives, in its own memory."""
         tensors = {name: e.tensor for name, e in self.entered.items()}
-        return _invoke(self.kernel, self.call, self.names, tensors, self.vector)
+        return _invoke(self.kernel, self.call, self.names, tensors)
 
     def write(self, contents: Sequence[Tensor]) -> None:
         """Have the arrays hold other contents, in the same memory."""
@@ -109,14 +111,20 @@ class _Prepared:
             entered = self.entered[name]
             entered.tensor.copy_(content)
             entered.before.copy_(entered.buffer)
-        if self.call.vector is not None:
-            self.entered[self.vector].tensor.copy_(self.call.vector)
+        for name, vector in _vectors(self.call).items():
+            self.entered[name].tensor.copy_(vector)
+
+
+def _vectors(call: Call) -> dict[str, Tensor]:
+    """Return the vectors of a call by their names."""
+    known = {"grad_output": call.grad_output, "tangent": call.tangent}
+    return {name: vector for name, vector in known.items() if vector is not None}
 
 
 def perform(kernel: Kernel, call: Call) -> Returned:
     """Make a call and return what it returned; an exception of the kernel is an answer as well."""
     prepared = _Prepared.of(kernel, call)
-    held, earlier = Results(), Results()
+    held, earlier, state = Results(), Results(), _state()
     try:
         if call.earlier and not call.together:
             prepared.write(call.earlier)
@@ -142,8 +150,19 @@ def perform(kernel: Kernel, call: Call) -> Returned:
         wrote=prepared.wrote(),
         shares=prepared.shares(raw),
         stale=bool(held) and _is_stale(earlier, results),
+        changed=tuple(name for name, was in _state().items() if was != state[name]),
         overwrites=bool(held) and not kernel.contract.in_place and not _are_the_same(held, earlier),
     )
+
+
+def _state() -> dict[str, Any]:
+    """Return what of torch's state a kernel has to leave alone."""
+    return {
+        "the random numbers": torch.get_rng_state().numpy().tobytes(),
+        "the default dtype": torch.get_default_dtype(),
+        "whether gradients are computed": torch.is_grad_enabled(),
+        "the number of threads": torch.get_num_threads(),
+    }
 
 
 def _beside_another(prepared: _Prepared) -> Results:
@@ -212,28 +231,29 @@ def _invoke(
     call: Call,
     names: Sequence[str],
     tensors: Mapping[str, Tensor],
-    vector: str,
 ) -> Results:
     """Return the results of a call: the value, or a gradient for each of ``wrt``."""
     function = kernel.functions[call.role]
-    into, back = converter(kernel.library, call.layout)
+    into, back = converter(kernel.library, is_reversed="reversed" in call.layouts.values())
     keywords = {k: into(tensors[k]) if k in tensors else v for k, v in call.keywords.items()}
     given = [into(tensors[name]) for name in names]
-    if call.role == "function" and call.order:
+    vectors = {name: into(tensors[name]) for name in _vectors(call)}
+    if call.role == "function" and vectors:
         written = [name in kernel.contract.in_place for name in names]
         of_arrays = partial(_on_copies, partial(function, **keywords), written)
         differentiated = derivatives(kernel.library)
-        found = differentiated(of_arrays, given, call.wrt, into(tensors[vector]), call.order)
+        wanted = Wanted(call.wrt, along=call.along, graph=call.graph, **vectors)
+        found = differentiated(of_arrays, given, wanted)
         return tuple(None if result is None else back(result) for result in found)
     if call.role == "backward":
-        result = function(into(tensors[vector]), *given, **keywords)
+        result = function(vectors["grad_output"], *given, **keywords)
         gradients = result if isinstance(result, (tuple, list)) else (result,)
         return tuple(
             back(gradients[i]) if i < len(gradients) and gradients[i] is not None else None
             for i in call.wrt
         )
     if call.role == "jvp":
-        return (back(function(*given, into(tensors[vector]), **keywords)),)
+        return (back(function(*given, vectors["tangent"], **keywords)),)
     if call.role == "value_and_gradient":
         value, gradient = function(*given, **keywords)
         first = gradient[0] if isinstance(gradient, (tuple, list)) else gradient

@@ -134,9 +134,10 @@ class Candidate(Contender):
             role,
             tuple(s.arrays[name] for name in arguments),
             keywords,
-            _vector(question),
+            _grad_output(question),
+            _tangent(question),
             wrt=(arguments.index(q.wrt) if q.wrt else 0,),
-            order=_order(record, q),
+            along=arguments.index(q.along) if q.along else 0,
         )
 
     def answer(self, question: Question, way: str) -> Answer:
@@ -198,14 +199,31 @@ def _role(way: str) -> Role:
     return way  # type: ignore[return-value]  # the ways of a kernel are its roles
 
 
-def _vector(question: Question) -> Tensor:
-    """Return what goes in beside the arrays: ones where a derivative is asked for by itself."""
-    role = question.quantity.role
-    if question.record.kind == "elementwise" and role not in ("vjp", "jvp"):
+def _grad_output(question: Question) -> Tensor | None:
+    """Return what is pulled back: ones where a derivative is asked for by itself.
+
+    Of a second derivative numbers of both signs, and the same for the tangent: they cancel.
+    """
+    q = question.quantity
+    if q.role in ("value", "jvp"):
+        return None
+    if q.role == "second_derivative":
+        return _signs(question)
+    if q.role == "derivative":
         return torch.ones_like(question.sample.grad_output)
-    return question.tangent if role == "jvp" else question.grad_output
+    return question.grad_output
 
 
-def _order(record: Operation, q: Quantity) -> int:
-    """Return how often torch has to differentiate a function."""
-    return q.order if record.kind == "elementwise" else 0 if q.role == "value" else 1
+def _tangent(question: Question) -> Tensor | None:
+    """Return what is pushed forward."""
+    q = question.quantity
+    if q.role == "second_derivative":
+        return _signs(question)
+    return question.tangent if q.has_tangent else None
+
+
+def _signs(question: Question) -> Tensor:
+    """Return 1 and -1 in turn."""
+    signs = torch.ones_like(question.sample.grad_output)
+    signs.view(-1)[1::2] = -1
+    return signs

@@ -6,19 +6,27 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders import shapes
+from gradref.contenders import contents, shapes
 from gradref.contenders.call import Call
+from gradref.contenders.compare import wrong
 from gradref.contenders.kernel import Kernel
-from gradref.contenders.libraries import UnsupportedError
+from gradref.contenders.libraries import (
+    ALONG_GRAD_OUTPUT,
+    OF_ALL,
+    OVERWRITTEN,
+    Graph,
+    UnsupportedError,
+)
 from gradref.contenders.probe import NotTriedError, Probe, probes
 from gradref.contenders.sandbox import Runner
 from gradref.judge.gates import Gate, Mask
-from gradref.judge.questions import Answer, Sample
+from gradref.judge.questions import Answer, Sample, quantities
 from gradref.judge.verdict import Case
 from gradref.truth.jets import Floats
 
@@ -27,7 +35,10 @@ ATTEMPTS = 8
 
 ROWS = 6
 
-SIZES = ((129, ROWS), (1031, 5))
+SIZES: dict[shapes.Mode, tuple[tuple[int, int], ...]] = {
+    "quick": ((129, ROWS), (1031, 5)),
+    "full": ((129, ROWS), (1031, 5), (20_011, 3)),
+}
 """Lengths and numbers of rows: a kernel may treat large arrays in another way."""
 
 
@@ -91,9 +102,9 @@ def _is_offered(probe: Probe, runner: Runner) -> bool:
 # --- memory --------------------------------------------------------------------------------------
 
 
-def _arguments(probe: Probe, runner: Runner) -> str:
+def _arguments(mode: shapes.Mode, probe: Probe, runner: Runner) -> str:
     """Test that the arguments, and the memory around them, are left as they were."""
-    for size in SIZES:
+    for size in SIZES[mode]:
         heard = probe.ask(runner, probe.sample(*size))
         wrote = sorted({name for returned in heard.calls for name in returned.wrote})
         if wrote:
@@ -101,14 +112,16 @@ def _arguments(probe: Probe, runner: Runner) -> str:
         shares = sorted({name for returned in heard.calls for name in returned.shares})
         if shares and (probe.role != "function" or probe.quantity.role == "value"):
             return f"returns memory of {', '.join(shares)}: who changes one changes the other"
+        if changed := sorted({name for returned in heard.calls for name in returned.changed}):
+            return f"changes {', '.join(changed)} of the process"
         if heard.problem:
             return heard.problem
     return ""
 
 
-def _repeated(probe: Probe, runner: Runner) -> str:
+def _repeated(mode: shapes.Mode, probe: Probe, runner: Runner) -> str:
     """Test that the same call gives the same bits five times, in poisoned memory."""
-    for size in SIZES:
+    for size in SIZES[mode]:
         s = probe.sample(*size)
         first = probe.ask(runner, s, _with_poison)
         if first.results is None:
@@ -120,9 +133,9 @@ def _repeated(probe: Probe, runner: Runner) -> str:
     return ""
 
 
-def _reused(probe: Probe, runner: Runner) -> str:
+def _reused(mode: shapes.Mode, probe: Probe, runner: Runner) -> str:
     """Test that new contents of the same memory give new results, and leave the old ones alone."""
-    for size in SIZES:
+    for size in SIZES[mode]:
         s = probe.sample(*size)
         heard = probe.ask(runner, s, partial(_with_earlier, probe, s))
         if any(returned.overwrites for returned in heard.calls):
@@ -164,16 +177,18 @@ def _with_poison(call: Call) -> Call:
 
 def _poisoned(probe: Probe, runner: Runner) -> str:
     """Test that fresh memory full of NaN changes no result."""
-    s = probe.sample(129, ROWS)
-    dirty = probe.ask(runner, s, _with_poison)
-    if dirty.results is None:
-        return dirty.problem
-    unwritten = np.isnan(dirty.results) & ~np.isnan(probe.wide(s))
-    for _ in range(ATTEMPTS if unwritten.any() else 1):
-        clean = probe.ask(runner, s).results
-        if clean is not None and not _same(clean, dirty.results):
-            some = f"{int(unwritten.sum())} of {clean.size} elements" if unwritten.any() else "some"
-            return f"leaves memory uninitialised: {some} not written"
+    for size in SIZES["full"]:
+        s = probe.sample(*size)
+        dirty = probe.ask(runner, s, _with_poison)
+        if dirty.results is None:
+            return dirty.problem
+        unwritten = np.isnan(dirty.results) & ~np.isnan(probe.wide(s))
+        for _ in range(ATTEMPTS if unwritten.any() else 1):
+            clean = probe.ask(runner, s).results
+            if clean is not None and not _same(clean, dirty.results):
+                parts = f"{int(unwritten.sum())} of {clean.size} elements"
+                some = parts if unwritten.any() else "some"
+                return f"leaves memory uninitialised: {some} not written"
     return ""
 
 
@@ -184,29 +199,91 @@ def _in_turn(probe: Probe, runner: Runner) -> str:
     """Test that calls of two shapes in turn, and one after an exception, give what they should."""
     short, long = probe.sample(17, ROWS), probe.sample(33, 2 * ROWS)
     for s in (short, long, short, long):
-        if wrong := shapes.wrong(probe, runner, s, "calls of two shapes in turn"):
-            return wrong
-    with suppress(UnsupportedError):
-        probe.ask(runner, short, _malformed)
-    return shapes.wrong(probe, runner, short, "the call after one with arguments that do not fit")
+        if problem := wrong(probe, runner, s, "calls of two shapes in turn"):
+            return problem
+    for malformed in (_complex, _longer):
+        with suppress(UnsupportedError):
+            probe.ask(runner, short, malformed)
+        label = "the call after one with arguments that do not fit"
+        if problem := wrong(probe, runner, short, label):
+            return problem
+    return ""
 
 
-def _malformed(call: Call) -> Call:
+def _complex(call: Call) -> Call:
     """Return the call with complex arguments, of another shape each."""
     arrays = tuple(a.to(torch.complex64)[..., None, : i + 1] for i, a in enumerate(call.arrays))
     return replace(call, arrays=arrays)
 
 
+def _longer(call: Call) -> Call:
+    """Return the call with every array but the first one twice as long, and the vectors too."""
+
+    def twice(a: Tensor) -> Tensor:
+        return torch.cat([a, a]) if a.dim() else torch.stack([a, a])
+
+    return replace(
+        call,
+        arrays=(call.arrays[0], *map(twice, call.arrays[1:])),
+        grad_output=None if call.grad_output is None else twice(call.grad_output),
+        tangent=None if call.tangent is None else twice(call.tangent),
+    )
+
+
 def _together(probe: Probe, runner: Runner) -> str:
     """Test that two threads may call the kernel at the same time."""
-    s = probe.sample(129, ROWS)
-    return shapes.wrong(
-        probe,
-        runner,
-        s,
-        "two threads at a time",
-        lambda call: replace(_with_earlier(probe, s, call), together=True),
-    )
+    for size in SIZES["full"]:
+        s = probe.sample(*size)
+
+        def beside(call: Call, s: Sample = s) -> Call:
+            return replace(_with_earlier(probe, s, call), together=True)
+
+        if problem := wrong(probe, runner, s, "two threads at a time", beside):
+            return problem
+    return ""
+
+
+def _graph(probe: Probe, runner: Runner) -> str:
+    """Test what may be done with the graph of a call without another gradient."""
+    is_first = probe.quantity.role in ("derivative", "vjp", "gradient")
+    if probe.role != "function" or probe.kernel.library != "torch" or not is_first:
+        raise NotTriedError
+    s = probe.sample(33, ROWS)
+    floating = {name for name, a in s.arrays.items() if a.is_floating_point()}
+    is_differentiable = floating <= {"x", *probe.record.differentiable}
+    for graph in get_args(Graph)[1:]:
+        if graph in OVERWRITTEN and probe.kernel.contract.in_place:
+            continue
+        if graph == ALONG_GRAD_OUTPUT and probe.record.kind != "elementwise":
+            continue
+        if graph == OF_ALL and not is_differentiable:
+            continue
+        try:
+            heard = probe.ask(runner, s, lambda call, graph=graph: replace(call, graph=graph))  # type: ignore[misc]
+        except UnsupportedError:
+            continue
+        if heard.results is None and graph not in OVERWRITTEN:
+            return f"the graph {graph}: {heard.problem}"
+        if heard.results is not None and _wrong(probe, s, heard.results).any():
+            return f"wrong with the graph {graph}"
+    return ""
+
+
+def _double_backward(probe: Probe, runner: Runner) -> str:
+    """Test roughly that the gradient of rows has a derivative: theory promises nothing more of it.
+
+    Of an elementwise function its accuracy is judged, at every input.
+    """
+    q, s = probe.quantity, probe.sample(33, ROWS)
+    found = [
+        hvp
+        for hvp in quantities(probe.record, s)
+        if hvp.role == "hvp" and hvp.wrt == hvp.along == q.wrt and hvp.reduction == q.reduction
+    ]
+    if probe.role != "function" or q.role not in ("vjp", "gradient") or not found:
+        raise NotTriedError
+    second = replace(probe, quantity=found[0], fails=True)
+    return wrong(second, runner, s, "the derivative of the gradient")
 
 
 # --- neighbours ----------------------------------------------------------------------------------
@@ -269,10 +346,6 @@ def _wrong(probe: Probe, s: Sample, got: Floats) -> Mask:
 
 # --- all of them ---------------------------------------------------------------------------------
 
-ARGUMENTS = Condition("arguments untouched", _arguments, is_basic=True)
-REPEATED = Condition("repeated", _repeated, is_basic=True)
-REUSED = Condition("memory reused", _reused)
-
 
 def every_condition() -> tuple[str, ...]:
     """Return the names of all conditions."""
@@ -283,15 +356,21 @@ def conditions(mode: shapes.Mode) -> tuple[Condition, ...]:
     """Return the conditions of a mode: in quick those that cost a few calls."""
     sized = [
         Condition(name, partial(test, mode), every_reduction=True)
-        for name, test in shapes.TESTS.items()
+        for name, test in {**shapes.TESTS, **contents.TESTS}.items()
     ]
-    basic = (ARGUMENTS, REPEATED)
+    basic = (
+        Condition("arguments untouched", partial(_arguments, mode), is_basic=True),
+        Condition("repeated", partial(_repeated, mode), is_basic=True),
+    )
+    reused = Condition("memory reused", partial(_reused, mode))
+    graph = (Condition("graph", _graph), Condition("double backward", _double_backward))
     if mode == "quick":
-        return (*basic, REUSED, *sized)
+        return (*basic, reused, *graph, *sized)
     return (
         *basic,
         Condition("memory poisoned", _poisoned, is_basic=True),
-        REUSED,
+        reused,
+        *graph,
         Condition("calls in turn", _in_turn),
         Condition("two threads", _together),
         Condition("rows apart", _rows_apart),

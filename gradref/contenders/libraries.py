@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
-
-from gradref.contenders.memory import MemoryLayout
 
 
 class UnsupportedError(Exception):
@@ -25,10 +24,10 @@ class UnsupportedError(Exception):
 Convert = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 
-def converter(library: str, layout: MemoryLayout) -> Convert:
+def converter(library: str, *, is_reversed: bool) -> Convert:
     """Return conversions to a library's arrays and back, on the same memory where possible."""
     if library == "numpy":
-        return (_to_numpy_reversed if layout == "reversed" else _to_numpy), _of_numpy
+        return (_to_numpy_reversed if is_reversed else _to_numpy), _of_numpy
     if library == "jax":
         return _to_jax, from_dlpack
     return lambda tensor: tensor, _as_tensor
@@ -94,10 +93,41 @@ ONLY_ONCE = ("not implemented", "does not require grad", "once_differentiable")
 """What torch says of a function that has no further derivative."""
 
 
-Differentiated = Callable[
-    [Callable[..., Any], Sequence[Any], Sequence[int], Any, int], Sequence[Any]
+Graph = Literal[
+    "used once",
+    "used twice",
+    "of all arguments",
+    "with the value overwritten",
+    "with the arguments overwritten",
+    "of the gradient by grad_output",
 ]
-"""The derivatives by some of a function's arrays, with a vector, of an order."""
+"""What is done with the graph of a call, none of which changes a gradient.
+
+An elementwise gradient g f′ has the derivative f′ by g, and along g that is the gradient again.
+"""
+
+OF_ALL: Graph = "of all arguments"
+ALONG_GRAD_OUTPUT: Graph = "of the gradient by grad_output"
+OVERWRITTEN: tuple[Graph, ...] = ("with the value overwritten", "with the arguments overwritten")
+"""What may raise: torch does where it finds that a saved tensor has changed."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which derivative of a function: by which of its arrays, with which vectors.
+
+    A second derivative is that of the gradient by the array ``along``, with a ``tangent``.
+    """
+
+    wrt: Sequence[int]
+    grad_output: Any
+    along: int = 0
+    tangent: Any = None
+    graph: Graph = "used once"
+
+
+Differentiated = Callable[[Callable[..., Any], Sequence[Any], Wanted], Sequence[Any]]
+"""The derivatives of a function at some arrays."""
 
 
 def derivatives(library: str) -> Differentiated:
@@ -109,58 +139,72 @@ def derivatives(library: str) -> Differentiated:
 
 
 def _by_torch(
-    function: Callable[..., Any],
-    arrays: Sequence[Tensor],
-    wrt: Sequence[int],
-    vector: Tensor,
-    order: int,
+    function: Callable[..., Any], arrays: Sequence[Tensor], wanted: Wanted
 ) -> Sequence[Tensor | None]:
+    is_second, graph = wanted.tangent is not None, wanted.graph
+    needed = {*wanted.wrt, *((wanted.along,) if is_second else ())}
     leaves = [
-        array.detach().requires_grad_() if array.is_floating_point() and i in wrt else array
+        array.detach().requires_grad_()
+        if array.is_floating_point() and (i in needed or graph == OF_ALL)
+        else array
         for i, array in enumerate(arrays)
     ]
-    wanted = [leaves[i] for i in wrt]
+    by, vector = [leaves[i] for i in wanted.wrt], wanted.grad_output
     result = _as_tensor(function(*leaves))
     if not result.requires_grad:
         raise UnsupportedError("its result carries no graph")
+    if graph in OVERWRITTEN:
+        with torch.no_grad():
+            for array in (result,) if graph == OVERWRITTEN[0] else leaves:
+                array.zero_()
     try:
-        first = torch.autograd.grad(
-            result, wanted, vector, create_graph=order > 1, allow_unused=True
-        )
-        if order == 1:
-            return first
-        assert first[0] is not None  # an elementwise function depends on its argument
-        if not first[0].requires_grad:
-            raise UnsupportedError("its derivative carries no graph")
-        second = torch.autograd.grad(first[0].sum(), wanted, allow_unused=True)
+        if graph == "used twice":
+            torch.autograd.grad(result, by, vector, retain_graph=True, allow_unused=True)
+        if graph == ALONG_GRAD_OUTPUT:
+            vector = vector.detach().requires_grad_()
+            first = torch.autograd.grad(result, by, vector, create_graph=True)
+            found: Sequence[Tensor] = torch.autograd.grad(first[0], vector, vector.detach())
+            return found
+        if not is_second:
+            return torch.autograd.grad(result, by, vector, allow_unused=True)
+        return _second_by_torch(result, leaves[wanted.along], by, vector, wanted.tangent)
     except RuntimeError as error:
         if any(words in str(error) for words in ONLY_ONCE):
             raise UnsupportedError(str(error).split("\n")[0]) from None
         raise
-    return [torch.zeros_like(x) if g is None else g for g, x in zip(second, wanted, strict=True)]
 
 
-def _by_jax(
-    function: Callable[..., Any],
-    arrays: Sequence[Any],
-    wrt: Sequence[int],
-    vector: Any,
-    order: int,
-) -> Sequence[Any]:
+def _second_by_torch(
+    result: Tensor, along: Tensor, by: Sequence[Tensor], vector: Tensor, tangent: Tensor
+) -> Sequence[Tensor]:
+    (first,) = torch.autograd.grad(result, along, vector, create_graph=True, allow_unused=True)
+    if first is None:
+        return [torch.zeros_like(x) for x in by]
+    if not first.requires_grad:
+        raise UnsupportedError("its derivative carries no graph")
+    second = torch.autograd.grad(first, by, tangent, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(second, by, strict=True)]
+
+
+def _by_jax(function: Callable[..., Any], arrays: Sequence[Any], wanted: Wanted) -> Sequence[Any]:
     import jax  # pyright: ignore[reportMissingImports]  # where it is installed
 
-    def of_wanted(*wanted: Any) -> Any:
-        given = list(arrays)
-        for i, array in zip(wrt, wanted, strict=True):
-            given[i] = array
-        return function(*given)
+    def slopes(by: Sequence[int], *at: Any) -> Any:
+        def of_some(*some: Any) -> Any:
+            given = list(at)
+            for i, array in zip(by, some, strict=True):
+                given[i] = array
+            return function(*given)
 
-    def slopes(*wanted: Any) -> Any:
-        value, pull = jax.vjp(of_wanted, *wanted)
-        return pull(vector.astype(value.dtype).reshape(value.shape))
+        value, pull = jax.vjp(of_some, *(at[i] for i in by))
+        return pull(wanted.grad_output.astype(value.dtype).reshape(value.shape))
 
-    wanted = [arrays[i] for i in wrt]
-    if order == 1:
-        found: Sequence[Any] = slopes(*wanted)
+    if wanted.tangent is None:
+        found: Sequence[Any] = slopes(wanted.wrt, *arrays)
         return found
-    return [jax.grad(lambda x: slopes(x)[0].sum())(*wanted)]
+
+    def along(*at: Any) -> Any:
+        return (slopes([wanted.along], *at)[0] * wanted.tangent).sum()
+
+    seconds: Sequence[Any] = jax.grad(along, argnums=tuple(wanted.wrt))(*arrays)
+    return seconds

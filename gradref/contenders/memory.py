@@ -18,11 +18,13 @@ MemoryLayout = Literal[
     "expanded",
     "broadcast",
     "one number",
+    "channels last",
     "reversed",
 ]
 """How an array lies in memory: "expanded" is one row for all, "broadcast" one element for a row.
 
-"one number" is the same for all elements, as the grad_output of a sum is.
+"one number" is the same for all elements, as the grad_output of a sum is; with "channels last"
+dimension 1 is the innermost, as torch.channels_last has it.
 """
 
 ZEROED = 1 << 16
@@ -82,6 +84,8 @@ def _laid_out(array: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     inner = buffer[offset : offset + span : step] if span else buffer[:0]
     if layout == "transposed" and array.dim() >= 2:
         view = inner.view(*shape[:-2], shape[-1], shape[-2]).transpose(-1, -2)
+    elif layout == "channels last" and array.dim() >= 3:
+        view = inner.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
     else:
         view = inner.view(shape)
     view.copy_(array.flip(list(range(array.dim()))) if layout == "reversed" else array)

@@ -86,6 +86,16 @@ class Expected:
         wrong = np.isfinite(self.truth) & (ulp.reshape(self.truth.shape) > self.allowed)
         return np.asarray(wrong)
 
+    def scaled(self, factor: float, times: int) -> Expected:
+        """Return what is true of a sum or a mean over a sample repeated ``times``.
+
+        What may be lost grows by the root of that.
+        """
+        truth = self.truth * factor
+        with np.errstate(over="ignore", invalid="ignore"):
+            ulp = factor * spacing(self.truth, self.dtype) / spacing(truth, self.dtype)
+        return Expected(truth, self.allowed * ulp * np.sqrt(times), self.dtype)
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -109,6 +119,11 @@ class Probe:
     def name(self) -> str:
         """The function, and what of it is asked for."""
         return f"{self.role}, {self.quantity.name}"
+
+    @property
+    def has_vector(self) -> bool:
+        """Whether the quantity is a product with grad_output or with a tangent."""
+        return self.quantity.role in ("vjp", "jvp", "gradient")
 
     @property
     def is_reduced(self) -> bool:
@@ -262,7 +277,10 @@ class Probe:
         q = self.quantity
         is_shared = {q.wrt, q.along} & set(self.record.shared)
         if self.record.kind == "rowwise" and q.role in ("vjp", "jvp") and not is_shared:
-            f = np.abs(replace(self, role="forward", quantity=Quantity("value")).wide(s))
+            value = replace(self, role="forward", quantity=Quantity("value")).wide(s)
+            if value.shape != s.tangent.shape:
+                return 0.0
+            f = np.abs(np.nan_to_num(value, posinf=0.0, neginf=0.0))
             vector = s.grad_output if q.role == "vjp" else s.tangent
             products = f * np.abs(to_floats(vector)) if vector.shape == f.shape else f
             along = s.parameters.get("dim", -1)
