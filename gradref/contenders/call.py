@@ -124,6 +124,7 @@ def _vectors(call: Call) -> dict[str, Tensor]:
 def perform(kernel: Kernel, call: Call) -> Returned:
     """Make a call and return what it returned; an exception of the kernel is an answer as well."""
     prepared = _Prepared.of(kernel, call)
+    torch.rand(1)  # else a seed that each call sets anew would be there already
     held, earlier, state = Results(), Results(), _state()
     try:
         if call.earlier and not call.together:

@@ -51,9 +51,8 @@ def right_for_all(
         if heard.results is None and may_refuse and heard.problem.startswith("raises"):
             refused = refused or f"{label}: {heard.problem}"
             continue
-        if heard.results is None:
-            found = heard.problem
-        else:
+        found = heard.problem or misuse(probe, heard)
+        if heard.results is not None and not found:
             off = expected.wrong(heard.results)
             found = places(off) if off.any() else ""
         if found and not probe.fails and is_right(expected, probe.ask(runner, s)):
@@ -63,6 +62,19 @@ def right_for_all(
         if problem and (right or not probe.fails):
             return problem
     return held(right, refused)
+
+
+def misuse(probe: Probe, heard: Heard) -> str:
+    """Return what calls have done to memory or to torch that is not theirs, if anything."""
+    wrote, shares, changed = (
+        ", ".join(sorted({name for returned in heard.calls for name in getattr(returned, what)}))
+        for what in ("wrote", "shares", "changed")
+    )
+    if wrote:
+        return f"writes into {wrote}, or next to it"
+    if shares and (probe.role != "function" or probe.quantity.role == "value"):
+        return f"returns memory of {shares}: who changes one changes the other"
+    return f"changes {changed} of the process" if changed else ""
 
 
 def is_right(expected: Expected, heard: Heard) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradref.contenders import contents, shapes
 from gradref.contenders.call import Call
-from gradref.contenders.compare import wrong
+from gradref.contenders.compare import misuse, wrong
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.libraries import (
     ALONG_GRAD_OUTPUT,
@@ -106,14 +106,8 @@ def _arguments(mode: shapes.Mode, probe: Probe, runner: Runner) -> str:
     """Test that the arguments, and the memory around them, are left as they were."""
     for size in SIZES[mode]:
         heard = probe.ask(runner, probe.sample(*size))
-        wrote = sorted({name for returned in heard.calls for name in returned.wrote})
-        if wrote:
-            return f"writes into {', '.join(wrote)}, or next to it"
-        shares = sorted({name for returned in heard.calls for name in returned.shares})
-        if shares and (probe.role != "function" or probe.quantity.role == "value"):
-            return f"returns memory of {', '.join(shares)}: who changes one changes the other"
-        if changed := sorted({name for returned in heard.calls for name in returned.changed}):
-            return f"changes {', '.join(changed)} of the process"
+        if problem := misuse(probe, heard):
+            return problem
         if heard.problem:
             return heard.problem
     return ""
@@ -249,6 +243,8 @@ def _graph(probe: Probe, runner: Runner) -> str:
     if probe.role != "function" or probe.kernel.library != "torch" or not is_first:
         raise NotTriedError
     s = probe.sample(33, ROWS)
+    if wrong(probe, runner, s, ""):
+        raise NotTriedError  # it is not for the graph
     floating = {name for name, a in s.arrays.items() if a.is_floating_point()}
     is_differentiable = floating <= {"x", *probe.record.differentiable}
     for graph in get_args(Graph)[1:]:
@@ -359,8 +355,10 @@ def conditions(mode: shapes.Mode) -> tuple[Condition, ...]:
         for name, test in {**shapes.TESTS, **contents.TESTS}.items()
     ]
     basic = (
-        Condition("arguments untouched", partial(_arguments, mode), is_basic=True),
-        Condition("repeated", partial(_repeated, mode), is_basic=True),
+        Condition(
+            "arguments untouched", partial(_arguments, mode), is_basic=True, every_reduction=True
+        ),
+        Condition("repeated", partial(_repeated, mode), is_basic=True, every_reduction=True),
     )
     reused = Condition("memory reused", partial(_reused, mode))
     graph = (Condition("graph", _graph), Condition("double backward", _double_backward))
@@ -375,6 +373,6 @@ def conditions(mode: shapes.Mode) -> tuple[Condition, ...]:
         Condition("two threads", _together),
         Condition("rows apart", _rows_apart),
         Condition("NaN at every position", _nan_everywhere),
-        Condition("more than 2^24 elements", shapes.large),
+        Condition("more than 2^24 elements", shapes.large, every_reduction=True),
         *sized,
     )

@@ -35,7 +35,9 @@ def _targets(mode: Mode, probe: Probe, runner: Runner) -> str:
     if problem := right_for_all(probe, runner, _of_targets(probe, name)):
         return problem
     int32 = replace(s, arrays={**s.arrays, name: s.arrays[name].int()})
-    return right_for_all(probe, runner, [("int32 targets", int32)], may_refuse=True)
+    more = int32.take([0, 1, 2, 3, 4, 5]).shaped((2, 3), 1)
+    both = [("int32 targets", int32), ("int32 targets of 2 dimensions", more)]
+    return right_for_all(probe, runner, both, may_refuse=True)
 
 
 def _of_targets(probe: Probe, name: str) -> Labelled:
@@ -59,10 +61,11 @@ def _of_targets(probe: Probe, name: str) -> Labelled:
         return
     yield f"some targets are {ignored}", with_some_ignored(probe, s)
     if probe.kernel.accepts(probe.role, "ignore_index"):
-        parameters = {**probe.case.parameters, "ignore_index": 0}
-        of_first = replace(probe, case=replace(probe.case, parameters=parameters))
-        some = with_some_ignored(of_first, of_first.sample(CLASSES, 7))
-        yield "ignore_index is 0", some
+        for other in (0, -1):
+            parameters = {**probe.case.parameters, "ignore_index": other}
+            setting = replace(probe, case=replace(probe.case, parameters=parameters))
+            some = with_some_ignored(setting, setting.sample(CLASSES, 7))
+            yield f"ignore_index is {other}", some
     if not (probe.is_reduced and probe.quantity.reduction == "mean"):
         yield f"all targets are {ignored}", having(s, torch.full_like(target, ignored))
 
@@ -92,7 +95,7 @@ def _of_parameters(mode: Mode, probe: Probe) -> Labelled:
 
 
 def _other_parameters(mode: Mode, probe: Probe, runner: Runner) -> str:
-    """Test half and twice the numbers that a parameter has in the cases."""
+    """Test half, twice and the negative of the numbers that a parameter has in the cases."""
     if probe.case.parameters or mode == "quick":
         raise NotTriedError
     return right_for_all(probe, runner, _of_other_parameters(probe), may_refuse=True)
@@ -104,7 +107,7 @@ def _of_other_parameters(probe: Probe) -> Labelled:
     for name, value in sorted(numbers):
         if not np.isfinite(value) or not probe.kernel.takes(name) or name in probe.kernel.settings:
             continue
-        for other in (value / 2, 2 * value) if value else (0.25,):
+        for other in dict.fromkeys((value / 2, 2 * value, -value, 0.25, 1.0)):
             if (name, other) in numbers:
                 continue
             setting = replace(probe, case=replace(probe.case, parameters={name: other}))
@@ -112,7 +115,7 @@ def _of_other_parameters(probe: Probe) -> Labelled:
 
 
 def _by_class(mode: Mode, probe: Probe, runner: Runner) -> str:
-    """Test arrays that broadcast with one number for each class, of which there are rows."""
+    """Test arrays that broadcast with one number for each class, or for each row of classes."""
     if probe.case.parameters:
         raise NotTriedError
     return right_for_all(probe, runner, _of_arrays_by_class(probe), may_refuse=True)
@@ -124,17 +127,15 @@ def _of_arrays_by_class(probe: Probe) -> Labelled:
         if isinstance(domain, Domain) and domain.broadcasts and probe.kernel.takes(name):
             setting = replace(probe, case=replace(probe.case, parameters={name: domain}))
             s = setting.sample(1, 7 * CLASSES).shaped((7, CLASSES), -1)
-            arrays = {**s.arrays, name: s.arrays[name][0].contiguous()}
-            yield (
-                f"{name} with one number for each class",
-                replace(s, arrays=arrays, by_class=(name,)),
-            )
+            whole = s.arrays[name]
+            for of, part in (("class", whole[0]), ("row", whole[:, :1])):
+                arrays = {**s.arrays, name: part.contiguous()}
+                one = replace(s, arrays=arrays, by_class=(name,))
+                yield f"{name} with one number for each {of}", one
 
 
 def _contents(mode: Mode, probe: Probe, runner: Runner) -> str:
     """Test infinities, NaN and masked elements: what the function tends to, or torch's choice."""
-    if probe.record.kind == "elementwise":
-        raise NotTriedError  # asked about at every one of them
     tried, refused = False, ""
     for label, s in _of_contents(probe):
         if not probe.is_taken(s):
@@ -178,6 +179,9 @@ def _another_limit(truth: Floats, got: Floats, theirs: Floats | None) -> Mask:
 
 def _of_contents(probe: Probe) -> Labelled:
     """Yield rows with one element that is no ordinary number, and the edges of a domain."""
+    yield from _of_nan_in_vectors(probe)
+    if probe.record.kind == "elementwise":
+        return  # asked about at every one of them
     s = probe.sample(CLASSES, 6)
     contract = probe.kernel.contract
     domains = probe.record.array_domains({**s.parameters, **s.arrays})
@@ -195,15 +199,36 @@ def _of_contents(probe: Probe) -> Labelled:
     yield from _of_ignored(probe)
     for name in probe.real(s) if probe.record.coupled and contract.inf != "any" else ():
         long = probe.sample(33, 6)
-        for label, masked in (("the first half", slice(16)), ("all but the last", slice(32))):
+        for label, masked in (
+            ("the first half", slice(16)),
+            ("all but the last", slice(32)),
+            ("all", slice(33)),
+        ):
             changed = long.arrays[name].clone()
             changed[..., masked] = -torch.inf
             yield f"{name} with {label} -inf", replace(long, arrays={**long.arrays, name: changed})
+    real = [name for name in probe.record.arguments if name in probe.real(s)]
+    if len(real) > 1 and contract.inf != "any":
+        infinite = {name: s.arrays[name].clone() for name in real}
+        for a in infinite.values():
+            a[1] = torch.inf
+        yield f"inf in {', '.join(real)}", replace(s, arrays={**s.arrays, **infinite})
     if contract.subnormals == "keep":
         smallest = torch.finfo(probe.case.torch_dtype).smallest_normal
         tiny = {name: s.arrays[name] * (smallest / 16) for name in probe.real(s)}
         if tiny:
             yield f"subnormal {', '.join(tiny)}", replace(s, arrays={**s.arrays, **tiny})
+
+
+def _of_nan_in_vectors(probe: Probe) -> Labelled:
+    """Yield grad_output, or a tangent, with NaN in one row."""
+    takes_it = probe.has_vector and not probe.fails and probe.role != "value_and_gradient"
+    if takes_it and not probe.is_reduced and probe.kernel.contract.nan != "any":
+        s = probe.sample(CLASSES, 6)
+        vectors = {name: getattr(s, name).clone() for name in ("grad_output", "tangent")}
+        for vector in vectors.values():
+            vector[2] = torch.nan
+        yield "NaN in the vector", replace(s, **vectors)
 
 
 def _of_nan(probe: Probe) -> Labelled:
@@ -257,7 +282,7 @@ def _of_alike(probe: Probe) -> Labelled:
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "positive": torch.abs,
         "negative": lambda a: -a.abs(),
-        "small": lambda a: a / 64,
+        "small": lambda a: a / 1024,
         "equal": lambda a: torch.full_like(a, 0.75),
         "descending": lambda a: a.sort(-1, descending=True).values,
     }
@@ -293,6 +318,9 @@ def _at_thresholds(probe: Probe) -> Sample:
     s = probe.sample(1, 2 * len(at))
     above = torch.arange(2).repeat_interleave(len(at)).to(dtype)
     others = dict.fromkeys(probe.real(s) - {first}, above)
+    shares = torch.tensor([0.0, 0.5, 1.0, 0.25, 0.75]).repeat(len(above)).to(dtype)[: len(above)]
+    domains = probe.record.array_domains({**s.parameters, **s.arrays})
+    others |= {n: shares for n in s.arrays if n != first and domains[n][0].draw == "unit"}
     moved = at.repeat(2) + (above if others else 0)
     placed = {name: a.to(probe.case.device) for name, a in {**others, first: moved}.items()}
     return replace(s, arrays={**s.arrays, **placed})
@@ -305,10 +333,14 @@ def _vectors(mode: Mode, probe: Probe, runner: Runner) -> str:
     return right_for_all(probe, runner, _of_vectors(probe))
 
 
+POWERS = (-40, -12, 8, 18)
+"""Of two, by which the vectors are scaled: a format of 16 bits may not hold them."""
+
+
 def _of_vectors(probe: Probe) -> Labelled:
     s = probe.sample(33 if probe.record.coupled or probe.record.kind == "elementwise" else 1, 6)
     name = "tangent" if probe.quantity.role == "jvp" else "grad_output"
-    for label, factor in (("of 0", 0.0), ("times 256", 256.0), ("times 2^-12", 2.0**-12)):
+    for label, factor in (("of 0", 0.0), *((f"times 2^{k}", 2.0**k) for k in POWERS)):
         scaled = replace(s, grad_output=s.grad_output * factor, tangent=s.tangent * factor)
         yield f"{name} {label}", scaled
 

@@ -163,8 +163,10 @@ def _by_torch(
         if graph == ALONG_GRAD_OUTPUT:
             vector = vector.detach().requires_grad_()
             first = torch.autograd.grad(result, by, vector, create_graph=True)
-            found: Sequence[Tensor] = torch.autograd.grad(first[0], vector, vector.detach())
-            return found
+            both = torch.autograd.grad(first[0], [vector, *by], vector.detach(), allow_unused=True)
+            if both[0] is None:
+                raise UnsupportedError("its gradient has no derivative by grad_output")
+            return both[:1]
         if not is_second:
             return torch.autograd.grad(result, by, vector, allow_unused=True)
         return _second_by_torch(result, leaves[wanted.along], by, vector, wanted.tangent)

@@ -20,7 +20,7 @@ from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Draw, Operation
-from gradref.judge.gates import BACKWARD, DOUBLE, Gate, Mask
+from gradref.judge.gates import BACKWARD, DOUBLE, SMALLEST_FLOAT32, Gate, Mask
 from gradref.judge.inputs import rounded
 from gradref.judge.questions import Quantity, Question, Sample, draw_sample, quantities
 from gradref.judge.ulp import errors, spacing, to_floats
@@ -38,6 +38,9 @@ FEW, MOVED = 1 << 18, 1 << 21
 ROUGH = 2.0**-5
 """What is let pass of a quantity that has failed already, relative to the result."""
 
+
+SPREADS = (3.0, 3.0, 3.0, 60.0)
+"""Of the inputs of elementwise functions: some lie where exponentials overflow."""
 
 ORDINARY: dict[Draw, tuple[float, float]] = {
     "unit": (0.05, 0.95),
@@ -86,15 +89,12 @@ class Expected:
         wrong = np.isfinite(self.truth) & (ulp.reshape(self.truth.shape) > self.allowed)
         return np.asarray(wrong)
 
-    def scaled(self, factor: float, times: int) -> Expected:
-        """Return what is true of a sum or a mean over a sample repeated ``times``.
-
-        What may be lost grows by the root of that.
-        """
+    def scaled(self, factor: float) -> Expected:
+        """Return what is true of ``factor`` times the results, and may be lost of them."""
         truth = self.truth * factor
         with np.errstate(over="ignore", invalid="ignore"):
             ulp = factor * spacing(self.truth, self.dtype) / spacing(truth, self.dtype)
-        return Expected(truth, self.allowed * ulp * np.sqrt(times), self.dtype)
+        return Expected(truth, self.allowed * ulp, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,14 @@ class Probe:
             s = replace(s, arrays={**s.arrays, **self.ordinary(s)}, columns=1)
             return replace(s, is_one_chunk=self.quantity.reduction != "none")
         rng = np.random.default_rng([self.seed, rows, length])
-
-        def normal(scale: float) -> Tensor:
-            return rounded(scale * rng.normal(size=(rows, length)), dtype).to(self.case.device)
-
+        shape = (rows, length)
+        spreads = (3.0 if self.fails else rng.choice(SPREADS, shape), 1.0, 1.0)
+        x, vector, tangent = (
+            rounded(spread * rng.normal(size=shape), dtype).to(self.case.device)
+            for spread in spreads
+        )
         parameters = {**record.parameters, **self.case.parameters}
-        return Sample({"x": normal(3.0)}, normal(1.0), normal(1.0), parameters)
+        return Sample({"x": x}, vector, tangent, parameters)
 
     def ordinary(self, s: Sample) -> dict[str, Tensor]:
         """Return the arrays without the extremes that accuracy is judged at."""
@@ -240,7 +242,8 @@ class Probe:
         if unit == DOUBLE:
             claim *= 2  # ours is float64 as well
         with np.errstate(over="ignore", invalid="ignore"):
-            lost = self._growth(s) * unit * self._condition(s, truth) / spacing(truth, dtype)
+            lost = self._growth(s) * unit * self._condition(s, truth) + self._underflow(s)
+            lost /= spacing(truth, dtype)
         return Expected(truth, claim + np.nan_to_num(lost, nan=0.0), dtype)
 
     def _growth(self, s: Sample) -> float:
@@ -250,6 +253,16 @@ class Probe:
         terms = max(a.numel() for a in s.arrays.values())
         rows = 1 if self.is_reduced else max(1, s.grad_output.numel())
         return BACKWARD + 4.0 * float(np.sqrt(max(1.0, terms / rows)))
+
+    def _underflow(self, s: Sample) -> float:
+        """Return what is lost where a factor of a product is subnormal, or is flushed to 0."""
+        if self.gate.unit[self.case.torch_dtype] == DOUBLE:
+            return 0.0
+        vector = s.tangent if self.quantity.role == "jvp" else s.grad_output
+        size = float(vector.abs().nan_to_num(0.0).max()) if vector.numel() else 1.0
+        flushes = self.kernel.contract.subnormals == "flush"
+        least = torch.finfo(self.case.torch_dtype).smallest_normal if flushes else SMALLEST_FLOAT32
+        return 16 * least * max(1.0, size)
 
     def _condition(self, s: Sample, truth: Floats) -> Floats:
         """Return how far results move by a relative change of the arguments, per unit of it."""

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders.compare import Labelled, held, is_right, places, right_for_all, wrong
+from gradref.contenders.compare import (
+    Labelled,
+    held,
+    is_right,
+    misuse,
+    places,
+    right_for_all,
+    wrong,
+)
 from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.memory import MemoryLayout
 from gradref.contenders.probe import NotTriedError, Probe
@@ -41,7 +49,7 @@ COUNTS: dict[Mode, tuple[int, ...]] = {
 
 BLOCKS: dict[Mode, tuple[tuple[int, int], ...]] = {
     "quick": ((65, 9), (130, 34)),
-    "full": ((65, 9), (130, 34), (259, 130), (1027, 301), (131, 2050)),
+    "full": ((65, 9), (130, 34), (259, 130), (1027, 301), (131, 2050), (17, 70_001)),
 }
 """Lengths together with numbers of rows: a block of a kernel has both."""
 
@@ -179,8 +187,9 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
     if mode == "full" and probe.kernel.library == "numpy":
         layouts = (*layouts, "reversed")
     tried, refused = False, ""
-    for layout, of in itertools.product(layouts, OF):
-        s = _to_lay(probe, layout, of)
+    ranks = (2, 4) if mode == "full" else (2,)
+    for layout, of, rank in itertools.product(layouts, OF, ranks):
+        s = _to_lay(probe, layout, of, rank)
         if s is None:
             continue
         plain, expected = probe.ask(runner, s), probe.expected(s)
@@ -196,15 +205,15 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             continue
         if heard.results is None:
             return f"{layout} {of}: {heard.problem}"
-        if wrote := sorted({name for returned in heard.calls for name in returned.wrote}):
-            return f"{layout} {of}: writes into {', '.join(wrote)}, or next to it"
+        if problem := misuse(probe, heard):
+            return f"{layout} {of}: {problem}"
         if expected.wrong(heard.results).any():
             return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
         tried = True
     return held(tried, refused)
 
 
-OF = ("input", "first argument", "grad_output", "both")
+OF = ("input", "first argument", "other arguments", "grad_output", "both")
 """Which arrays lie in another way."""
 
 
@@ -217,17 +226,17 @@ def _laid(probe: Probe, s: Sample, of: str) -> tuple[str, ...]:
     return {
         "input": arguments,
         "first argument": arguments[:1] if len(s.arrays) > 1 else (),
+        "other arguments": arguments[1:] if len(s.arrays) > 1 else (),
         "grad_output": vectors,
         "both": (*arguments, *vectors) if vectors else (),
     }[of]
 
 
-def _to_lay(probe: Probe, layout: MemoryLayout, of: str) -> Sample | None:
+def _to_lay(probe: Probe, layout: MemoryLayout, of: str, rank: int) -> Sample | None:
     """Return a sample that a layout can hold; None where it is not for the kernel."""
-    is_last = layout == "channels last"
-    if is_last and not probe.kernel.contract.takes_rank(3):
+    if rank == 4 and not probe.kernel.contract.takes_rank(4):
         return None
-    s = _of_three_dimensions(probe) if is_last else probe.fitted(_of_two_dimensions(probe))
+    s = _of_four_dimensions(probe) if rank == 4 else probe.fitted(_of_two_dimensions(probe))
     names = _laid(probe, s, of)
     if not names or not probe.is_taken(s) or (layout == "reversed" and of != "input"):
         return None
@@ -243,13 +252,13 @@ def _of_two_dimensions(probe: Probe) -> Sample:
     return probe.sample(33, 6)
 
 
-def _of_three_dimensions(probe: Probe) -> Sample:
-    """Return a sample of 6 by 5 by 4 numbers, dimension 1 that of the classes."""
+def _of_four_dimensions(probe: Probe) -> Sample:
+    """Return a sample of 6 by 5 by 2 by 2 numbers, dimension 1 that of the classes."""
     if probe.record.kind == "elementwise":
-        return probe.sample(20, 6).mapped(lambda a: a.reshape(6, 5, 4))
+        return probe.sample(20, 6).mapped(lambda a: a.reshape(6, 5, 2, 2))
     if probe.record.coupled is None:
-        return probe.sample(1, 6 * 5 * 4).shaped((6, 5, 4), -1)
-    return probe.sample(5, 24).shaped((6, 4), 1 if probe.record.coupled == "class" else -1)
+        return probe.sample(1, 6 * 5 * 4).shaped((6, 5, 2, 2), -1)
+    return probe.sample(5, 24).shaped((6, 2, 2), 1 if probe.record.coupled == "class" else -1)
 
 
 def _repeating(s: Sample, layout: MemoryLayout, names: Collection[str]) -> Sample:
@@ -276,7 +285,7 @@ REPEATED = 257
 def large(probe: Probe, runner: Runner) -> str:
     """Test an array of more elements than float32 can count: a sample of rows, repeated."""
     q = probe.quantity
-    if probe.case.parameters:
+    if probe.case.parameters or (probe.is_reduced and q.role != "value"):
         raise NotTriedError
     s = probe.sample(4099, 16) if probe.kernel.is_coupled else probe.sample(65_537, 1)
     rows = len(s.grad_output)
@@ -284,12 +293,10 @@ def large(probe: Probe, runner: Runner) -> str:
     if heard.results is None:
         return heard.problem
     expected = probe.expected(s)
-    if probe.is_reduced and q.role == "value":
-        expected = expected.scaled(REPEATED if q.reduction == "sum" else 1, REPEATED)
+    if probe.is_reduced:
+        expected = expected.scaled(REPEATED if q.reduction == "sum" else 1)
         is_wrong = expected.wrong(heard.results).any()
         return f"wrong over {REPEATED * rows:,} rows" if is_wrong else ""
-    if probe.is_reduced and q.reduction != "sum":
-        expected = expected.scaled(1 / REPEATED, 1)
     parts = heard.results.reshape(REPEATED, rows, *heard.results.shape[1:])
     for i in (0, *np.flatnonzero(np.any(parts != parts[0], axis=tuple(range(1, parts.ndim))))):
         if (off := expected.wrong(parts[i])).any():

@@ -3,7 +3,7 @@
 A row of the list that names several mistakes has a mutant for each of them.
 """
 
-from . import backward, behaviour, elementwise, losses, rowwise, sizes
+from . import backward, behaviour, contents, elementwise, graphs, losses, rowwise, sizes
 from ._mutant import CONDITIONS, Kernel, Mutant
 
 __all__ = ["CONDITIONS", "MUTANTS", "Kernel", "Mutant"]
@@ -16,6 +16,8 @@ MUTANTS: list[Mutant] = sorted(
         *behaviour.MUTANTS,
         *backward.MUTANTS,
         *sizes.MUTANTS,
+        *graphs.MUTANTS,
+        *contents.MUTANTS,
     ],
     key=lambda mutant: mutant.number,
 )
