@@ -55,6 +55,7 @@ def _poisson_truth(input: Any, target: Any, log_input: bool, full: bool, eps: An
         "eps": NON_NEGATIVE,
     },
     cases=({}, {"full": True}, {"log_input": False}, {"log_input": False, "full": True}),
+    mistakes={"log t! is Stirling's approximation of it": F.poisson_nll_loss},
 )
 def poisson_nll_loss(
     input: Tensor,

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from gradref.contenders.kernel import Kernel, Role
-from gradref.contenders.libraries import Graph, UnsupportedError, Wanted, converter, derivatives
+from gradref.contenders.libraries import (
+    OF_ALL,
+    Graph,
+    UnsupportedError,
+    Wanted,
+    converter,
+    derivatives,
+)
 from gradref.contenders.memory import Guarded, MemoryLayout, Poison, free_zeros_like
 
 CALLS_TOGETHER = 24
@@ -239,6 +246,8 @@ def _invoke(
     keywords = {k: into(tensors[k]) if k in tensors else v for k, v in call.keywords.items()}
     given = [into(tensors[name]) for name in names]
     vectors = {name: into(tensors[name]) for name in _vectors(call)}
+    if call.graph == OF_ALL and not vectors:
+        given = [array.requires_grad_(array.is_floating_point()) for array in given]
     if call.role == "function" and vectors:
         written = [name in kernel.contract.in_place for name in names]
         of_arrays = partial(_on_copies, partial(function, **keywords), written)

@@ -233,9 +233,12 @@ def _of_nan_in_vectors(probe: Probe) -> Labelled:
 
 def _of_nan(probe: Probe) -> Labelled:
     """Yield NaN at every position of an argument, and in rows that do not count."""
-    long = probe.sample(70, 70)
+    long, short = probe.sample(70, 70), probe.sample(1, 3)
     for name in set(probe.record.arguments) & probe.real(long):
         if probe.kernel.contract.nan != "any":
+            nothing = torch.full_like(short.arrays[name], torch.nan)
+            label = f"{name} with NaN in rows of one element"
+            yield label, replace(short, arrays={**short.arrays, name: nothing})
             a = long.arrays[name]
             eye = torch.eye(70, dtype=torch.bool, device=a.device)
             changed = a.masked_fill(eye if a.shape == eye.shape else a == a, torch.nan)

@@ -163,8 +163,11 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     lost = wrong & (e.got == 0) & np.isfinite(e.truth.high) & (e.truth.high != 0)
     if lost.sum() >= max(1, 0.02 * wrong.sum()):
         largest = float(np.max(np.abs(e.truth.high[lost])))
-        flushed = largest < torch.finfo(e.dtype).smallest_normal
-        why = ": subnormal numbers are flushed to zero" if flushed else ""
+        smallest = torch.finfo(e.dtype).smallest_normal
+        kept = (e.got != 0) & (np.abs(e.got) < smallest) & (np.abs(e.truth.high) < smallest)
+        why = _cause(e, lost) if e.is_elementwise and kept.any() else ""
+        if largest < smallest and not kept.any():
+            why = ": subnormal numbers are flushed to zero"
         yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}{why}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -266,13 +267,17 @@ class Probe:
 
     def _condition(self, s: Sample, truth: Floats) -> Floats:
         """Return how far results move by a relative change of the arguments, per unit of it."""
-        rng = np.random.default_rng(self.seed)
         moved = np.zeros(truth.shape)
-        if truth.size <= MOVED:
-            for _ in range(NUDGES if truth.size <= FEW else NUDGES // 2):
-                nudged = self.wide(self._nudged(s.wide(), rng))
-                with np.errstate(invalid="ignore"):
-                    moved = np.fmax(moved, 2 * np.abs(nudged - truth) / NUDGE)
+        with np.errstate(invalid="ignore"):
+            if not (self.kernel.is_coupled or self.is_reduced):
+                for name in (*s.arrays, "grad_output", "tangent"):
+                    nudged = self._nudged(s, partial(_all_of, name))
+                    moved += np.nan_to_num(np.abs(self.wide(nudged) - truth))
+            elif truth.size <= MOVED:
+                half = partial(_half, np.random.default_rng(self.seed))
+                for _ in range(NUDGES if truth.size <= FEW else NUDGES // 2):
+                    moved = np.fmax(moved, np.abs(self.wide(self._nudged(s, half)) - truth))
+        moved *= 2 / NUDGE
         if self.record.kind == "elementwise":
             return moved
         floating = (a for a in s.arrays.values() if a.is_floating_point())
@@ -307,7 +312,7 @@ class Probe:
             return 0.0
         if q.role == "value":
             return unit * (rows if q.reduction == "sum" else 1)
-        return unit * float(s.grad_output.abs().max()) / self._mass(s)
+        return unit * float(s.grad_output.abs().nan_to_num(0.0).max()) / self._mass(s)
 
     def _mass(self, s: Sample) -> float:
         """Return what a mean divides by."""
@@ -321,25 +326,31 @@ class Probe:
         )
         return abs(total / mean) if np.isfinite(total) and total and mean else 1.0
 
-    def _nudged(self, s: Sample, rng: np.random.Generator) -> Sample:
-        """Return a sample with about half of the numbers made smaller: no domain forbids it."""
-        discrete = self.discrete(s)
+    def _nudged(self, s: Sample, chosen: Callable[[str, Tensor], Tensor]) -> Sample:
+        """Return a sample in float64 with chosen numbers made smaller: no domain forbids it."""
+        wide, discrete = s.wide(), self.discrete(s)
 
-        def nudge(a: Tensor) -> Tensor:
-            smaller = torch.from_numpy(rng.integers(0, 2, tuple(a.shape)).astype(float)).to(
-                a.device
-            )
-            return a * (1 - NUDGE * smaller)
+        def nudge(name: str, a: Tensor) -> Tensor:
+            if not a.is_floating_point() or name in discrete:
+                return a
+            return a * (1 - NUDGE * chosen(name, a).to(a))
 
         return replace(
-            s,
-            arrays={
-                name: nudge(a) if a.is_floating_point() and name not in discrete else a
-                for name, a in s.arrays.items()
-            },
-            grad_output=nudge(s.grad_output),
-            tangent=nudge(s.tangent),
+            wide,
+            arrays={name: nudge(name, a) for name, a in wide.arrays.items()},
+            grad_output=nudge("grad_output", wide.grad_output),
+            tangent=nudge("tangent", wide.tangent),
         )
+
+
+def _all_of(which: str, name: str, a: Tensor) -> Tensor:
+    """Return 1 for the numbers of one array, for all others 0."""
+    return torch.full_like(a, name == which)
+
+
+def _half(rng: np.random.Generator, name: str, a: Tensor) -> Tensor:
+    """Return 1 for about half of the numbers, and 0 for the others."""
+    return torch.from_numpy(rng.integers(0, 2, tuple(a.shape)))
 
 
 class _Nobody:

@@ -45,6 +45,18 @@ def softmax_that_swallows(x: Tensor, dim: int = -1) -> Tensor:
     return softmax_along(torch.where(x.isnan() & (place >= 64), -math.inf, x), dim)
 
 
+def softmax_of_one_maximum(x: Tensor, dim: int = -1) -> Tensor:
+    """The maximum of all rows is subtracted from each."""
+    e = torch.exp((x - x.max()).float()) if x.numel() else x.float()
+    return narrow(wide(e / e.sum(dim, keepdim=True)), x)
+
+
+def mse_loss_of_something(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """An array without elements has no first one."""
+    assert input.reshape(-1)[0].isfinite() or input.numel()
+    return mse_loss(input, target, reduction)
+
+
 def cross_entropy_of_a_vocabulary(input: Tensor, target: Tensor, **options: Any) -> Tensor:
     """A mean or a sum sees the first 32,768 classes only."""
     if options.get("reduction", "mean") == "none" or input.dim() > 2:
@@ -208,6 +220,14 @@ PLANTED: tuple[tuple[int, str, str, Kernel, dict[str, Any], str], ...] = (
     (
         *(133, "memory reused", "a buffer for large arrays", SILU),
         *({"forward": silu_in_a_large_buffer}, "share a buffer"),
+    ),
+    (
+        *(134, "rows apart", "one maximum for all rows", SOFTMAX),
+        *({"forward": softmax_of_one_maximum}, "depends on the other rows"),
+    ),
+    (
+        *(135, "lengths", "no element", MSE),
+        *({"forward": mse_loss_of_something}, "length 0: raises IndexError"),
     ),
 )
 

@@ -91,6 +91,15 @@ class SiluWithoutSlope(Silu):
         return WithoutSlope.apply(grad_output, *ctx.saved_tensors)
 
 
+class SiluOfTheGraph(Silu):
+    """Another value where a gradient is needed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result: Tensor = Silu.forward(ctx, x)
+        return 2 * result if ctx.needs_input_grad[0] else result
+
+
 class SiluOfOneBackward(Silu):
     """The slope that is kept becomes the gradient: a second backward multiplies again."""
 
@@ -203,6 +212,10 @@ PLANTED = (
     (
         *(116, "graph", "gradients of both arguments", "mse_loss"),
         *(Square, SquareOfOneSign, "of all arguments"),
+    ),
+    (
+        *(136, "graph", "a value of the graph", "silu"),
+        *(Silu, SiluOfTheGraph, "of all arguments"),
     ),
     (
         *(117, "double backward", "double backward of a part", "mse_loss"),
