@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from gradref.autodiff.lookup import (
         derivative,
         gradient,
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from gradref.testing.conforms import conforms
 
 __all__ = [
+    "__version__",
     "as_autograd",
     "conforms",
     "derivative",
@@ -41,6 +45,8 @@ _HOME = {"conforms": "testing.conforms", "fuse": "fusion.fused", "as_autograd": 
 
 def __getattr__(name: str) -> Any:
     """Import what is public, and torch with it, only when it is asked for."""
+    if name == "__version__":
+        return version("gradref")
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
     return getattr(import_module(f"gradref.{_HOME.get(name, 'autodiff.lookup')}"), name)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,23 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"gradref {metadata.version('gradref')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None: ...
 
 
 class Mode(StrEnum):
@@ -34,17 +51,6 @@ class Mode(StrEnum):
     quick = "quick"
     full = "full"
 
-
-class Dtype(StrEnum):
-    """A dtype to judge in."""
-
-    float64 = "float64"
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-HALVES = (Dtype.float16, Dtype.bfloat16)
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Operations, or packages such as losses; by default all.")
@@ -65,6 +71,8 @@ PathOption = Annotated[
     ),
 ]
 
+
+DTYPES_HELP = "Comma-separated: f64, f32, f16, bf16, or torch's names; by default"
 
 DeviceOption = Annotated[
     list[str] | None, typer.Option(help="cpu, cuda, ...; by default cpu, and cuda if present.")
@@ -87,7 +95,7 @@ ClaimOption = Annotated[
 def verify(
     operation: Names = None,
     device: DeviceOption = None,
-    dtype: Annotated[list[Dtype] | None, typer.Option(help="By default all four.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help=f"{DTYPES_HELP} all four.")] = None,
     order: OrderOption = None,
     mode: Annotated[Mode, typer.Option(help="How many points to judge.")] = Mode.quick,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
@@ -112,7 +120,7 @@ def verify(
     console, start = Console(), time.perf_counter()
     records = _operations(operation)
     devices, skipped = _devices(device)
-    chosen = list(dict.fromkeys(d.value for d in dtype)) if dtype else list(DTYPES)
+    chosen = _dtypes(dtype or DTYPES)
     orders = tuple(sorted(set(order or (0, 1, 2))))
     selected = jobs(records, chosen, devices, mode.value, seed, orders)
     run = Run(OURS, {"mode": mode.value, "seed": seed, "orders": orders}, skipped)
@@ -134,7 +142,7 @@ def certify(
     operation: Names = None,
     device: DeviceOption = None,
     dtype: Annotated[
-        list[Dtype] | None, typer.Option(help="By default float32, float16 and bfloat16.")
+        list[str] | None, typer.Option(help=f"{DTYPES_HELP} float32, float16 and bfloat16.")
     ] = None,
     order: OrderOption = None,
     module: Annotated[
@@ -154,9 +162,9 @@ def certify(
     it stopped; under torchrun the processes share the inputs.
     Exit status: 0 pass, 1 fail, 2 usage, 3 could not run.
     """
-    if Dtype.float64 in (dtype or ()):
+    chosen = _dtypes(dtype or ["f32", "f16", "bf16"])
+    if "float64" in chosen:
         raise typer.BadParameter("float64 has 2^64 inputs; gradref verify samples them")
-    chosen = [d.value for d in dict.fromkeys(dtype or (Dtype.float32, *HALVES))]
     devices, _ = _devices(device)
     out.mkdir(parents=True, exist_ok=True)
     options = _options(claim)
@@ -251,9 +259,7 @@ def check(
     op: Annotated[
         str | None, typer.Option(help="Only this operation; of module:attribute, what it computes.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Comma-separated: f64, f32, f16, bf16, or torch's names.")
-    ] = "f64,f32,f16,bf16",
+    dtype: Annotated[list[str] | None, typer.Option(help=f"{DTYPES_HELP} all four.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     mode: Annotated[
         CheckMode,
@@ -301,11 +307,12 @@ def check(
 
     from rich.console import Console
 
+    from gradref.judge.verdict import DTYPES
     from gradref.report import files, terminal
-    from gradref.runs.check import check_subject, dtypes_of, ulp_of
+    from gradref.runs.check import check_subject, ulp_of
     from gradref.runs.options import Options
 
-    console = Console()
+    console, chosen = Console(), _dtypes(dtype or DTYPES)
     _devices([device])
     try:
         bound = None if claim is None else ulp_of(claim)
@@ -317,7 +324,7 @@ def check(
                 bar.update(task, description=f"{label:48.48}", total=of)
                 bar.advance(task)
 
-            run = check_subject(subject, op, dtypes_of(dtype), options, xfails, on_case, sandbox)
+            run = check_subject(subject, op, chosen, options, xfails, on_case, sandbox)
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
     files.write(run, json=json, junit=junit, markdown=markdown, html=html)
@@ -329,7 +336,7 @@ def check(
 def bench(
     operation: Names = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    dtype: Annotated[list[Dtype] | None, typer.Option(help="By default float32.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help=f"{DTYPES_HELP} float32.")] = None,
     size: Annotated[
         list[int] | None, typer.Option(min=16, help="Elements; by default to fit L2, L3, DRAM.")
     ] = None,
@@ -360,7 +367,7 @@ def bench(
     _devices([device])
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = [d.value for d in dtype or [Dtype.float32]]
+    chosen = _dtypes(dtype or ["f32"])
     others = None if peers is None else import_file(peers).peers
     selected = list(subjects(records, chosen, device, size or list(SIZES.values()), others))
     if not selected:
@@ -452,6 +459,15 @@ def show(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         typer.echo(f"plotted to {plot}")
+
+
+def _dtypes(texts: Sequence[str]) -> list[str]:
+    from gradref.runs.choices import dtypes_of
+
+    try:
+        return dtypes_of(*texts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _operations(names: list[str] | None) -> list[Any]:

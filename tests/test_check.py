@@ -26,7 +26,8 @@ from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
 from gradref.judge.verdict import Case
-from gradref.runs.check import check, check_subject, dtypes_of, is_named, ulp_of
+from gradref.runs.check import check, check_subject, is_named, ulp_of
+from gradref.runs.choices import dtypes_of
 from gradref.runs.options import Options
 from gradref.runs.run import Run
 from gradref.sweep import archive
@@ -315,7 +316,7 @@ def test_what_can_be_judged() -> None:
         ("json", None, "subject: got 'json' with no kernel, wants"),
         ("aten::nothing", "silu", "subject: got 'aten::nothing', wants the name of a registered"),
         (FILE, "softmax", "with no kernel for softmax"),
-        ("torch.nn:SiLU", "swish", "operation: got 'swish', wants one of"),
+        ("torch.nn:SiLU", "swish", "operation: got 'swish' (did you mean silu?), wants one of"),
     ],
 )
 def test_subjects_that_are_none(subject: str, operation: str | None, message: str) -> None:
@@ -335,6 +336,14 @@ def test_subjects_that_are_none(subject: str, operation: str | None, message: st
         (
             {"forward": abs, "operation": "cross_entropy", "target": "both"},
             "KERNELS['silu']['target']: got 'both', wants",
+        ),
+        (
+            {"forward": abs, "operation": "huber_loss", "delta": torch.tensor(1.0)},
+            "KERNELS['silu']['delta']: got a float32 tensor of shape (), wants a number",
+        ),
+        (
+            {"forward": abs, "contiguous": torch.tensor(True)},
+            "KERNELS['silu']['contiguous']: got tensor(True), wants one of True, False",
         ),
     ],
 )
@@ -420,7 +429,7 @@ def test_pytest_judges_marked_kernels(tmp_path: Path) -> None:
 
 
 def test_marks_and_assertions() -> None:
-    with pytest.raises(ValueError, match="operation: got 'swish', wants one of"):
+    with pytest.raises(ValueError, match=r"got 'swish' \(did you mean silu\?\), wants one of"):
         gradref.conforms("swish")
     with pytest.raises(ValueError, match="mode: got 'fast', wants one of link, quick"):
         assert_kernel_conforms(torch.tanh, "tanh", mode="fast")

@@ -96,8 +96,11 @@ def test_orders_are_selected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("verify", "gleu"), 2, "'gleu', wants one of"),
-        (("verify", "--dtype", "float8"), 2, "float8"),
+        (("verify", "gleu"), 2, "'gleu' (did you mean gelu?)"),
+        (("verify", "mse"), 2, "'mse' (did you mean mse_loss?)"),
+        (("verify", "--dtype", "f32,float8"), 2, "float8"),
+        (("--version",), 0, "gradref "),
+        (("-h",), 0, "verify"),
         (("verify", "--order", "3"), 2, "order"),
         (("show", "gleu"), 2, "gleu"),
         (("show", "activations"), 2, "a package"),
@@ -135,7 +138,7 @@ main()
 def test_an_interrupt_leaves_the_finished_part(tmp_path: Path) -> None:
     """Interrupted when a third table of truths is there: two processes have finished a job then."""
     path, tables = tmp_path / "part.json", tmp_path / "truths"
-    dtypes = ("--dtype", "float64", "--dtype", "float16", "--dtype", "bfloat16")
+    dtypes = ("--dtype", "f64", "--dtype", "float16,bf16")
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, "verify", *dtypes, "--json", str(path)],
         stdout=subprocess.PIPE,

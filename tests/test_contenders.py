@@ -118,6 +118,16 @@ def test_what_a_call_changes_of_torch_is_named(change: Callable[[], Any], named:
         torch.set_grad_enabled(before[1])
 
 
+def test_an_exception_is_placed_in_its_file() -> None:
+    def relu(x: Tensor) -> Tensor:
+        raise ValueError("wants rows")
+
+    line = relu.__code__.co_firstlineno + 1
+    said = called(relu, torch.ones(3)).problem
+    assert said == f"raises ValueError: wants rows ({Path(__file__).name}:{line})"
+    assert called(torch.linalg.inv, torch.ones(3)).problem.endswith("dimensions.")
+
+
 # --- declarations --------------------------------------------------------------------------------
 
 
@@ -176,6 +186,10 @@ NAMED: dict[str, dict[str, Any]] = {
     "the reduction is 'sum', not 'mean'": {"operation": "mse_loss", "forward": summed},
     "returns the value": {"operation": "sigmoid", "derivative": torch.sigmoid},
     "these are the results of tanh": {"operation": "sigmoid", "forward": torch.tanh},
+    "x is taken for grad_output, and grad_output for x": {
+        "operation": "tanh",
+        "backward": lambda x, g: (g.double() / x.double().cosh().square()).to(x.dtype),
+    },
     "grad_output is ignored": {
         "operation": "tanh",
         "backward": lambda g, x: 1 / x.double().cosh().square().to(x.dtype),

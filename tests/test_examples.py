@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from gradref.contenders.load import load as load_kernels
-from gradref.runs.check import check_subject, dtypes_of
-from gradref.runs.choices import Mode
+from gradref.runs.check import check_subject
+from gradref.runs.choices import Mode, dtypes_of
 from gradref.runs.options import Options
 from gradref.runs.run import Run
 

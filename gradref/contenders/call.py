@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -149,7 +152,7 @@ def perform(kernel: Kernel, call: Call) -> Returned:
     except UnsteadyError:
         return Returned(problem="different results while another thread calls it too")
     except Exception as problem:
-        words = f"raises {type(problem).__name__}: {problem}".split("\n")[0]
+        words = f"raises {type(problem).__name__}: {problem}".split("\n")[0] + _frame(problem)
         if isinstance(problem, NotImplementedError) or "not implemented" in words:
             return Returned(unsupported=words)
         return Returned(problem=words)
@@ -171,6 +174,24 @@ def _state() -> dict[str, Any]:
         "whether gradients are computed": torch.is_grad_enabled(),
         "the number of threads": torch.get_num_threads(),
     }
+
+
+LIBRARIES = tuple(
+    str(Path(folder))
+    for folder in (
+        Path(__file__).parents[1],
+        Path(torch.__file__).parent,
+        sysconfig.get_path("stdlib"),
+    )
+)
+"""Folders of which no line says where somebody's mistake is."""
+
+
+def _frame(problem: Exception) -> str:
+    """Return the last line of somebody's file that an exception came through, if there is one."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith(("<", *LIBRARIES))]
+    return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
 
 
 def _beside_another(prepared: _Prepared) -> Results:

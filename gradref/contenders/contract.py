@@ -92,7 +92,8 @@ def _problem(key: str, value: Any, arguments: Collection[str], parameters: Colle
         "inf": get_args(Special),
     }
     if key in choices:
-        return "" if value in choices[key] else f"one of {', '.join(map(str, choices[key]))}"
+        is_one = isinstance(value, bool | str) and value in choices[key]
+        return "" if is_one else f"one of {', '.join(map(str, choices[key]))}"
     lists: dict[str, Collection[Any]] = {
         "ranks": range(1, 9),
         "in_place": arguments,

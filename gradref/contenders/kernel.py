@@ -103,10 +103,13 @@ class Kernel:
         keys = KEYS if choice is None else (*KEYS, choice)
         settings = {key: value for key, value in entry.items() if key not in keys}
         settings = {**_held(functions.get("function"), record), **settings}
-        for setting in settings:
+        for setting, value in settings.items():
             if setting not in record.parameters:
                 known = [*keys, *record.parameters]
                 reject(f"KERNELS[{name!r}]", repr(setting), f"one of {', '.join(known)}")
+            if not isinstance(value, bool | int | float | str | None):
+                wants = "a number, a string, True, False or None"
+                reject(f"KERNELS[{name!r}][{setting!r}]", describe(value), wants, TypeError)
         declared = Contract.of(name, entry, record)
         named: dict[Role, frozenset[str] | None] = {
             role: _taken_by_name(function)

@@ -66,6 +66,8 @@ def _elementwise(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[s
         if other != own:
             setting = ", ".join(f"{k}={v!r}" for k, v in given.items()) or "the default"
             yield f"computes {record.name} with {setting}", _with(record, other)
+    if q.role == "vjp":
+        yield "x is taken for grad_output, and grad_output for x", partial(_swapped, record)
     if q.order == 0:
         yield "returns its input", lambda q, s: to_floats(s.arrays["x"])
     if q.order == 1:
@@ -92,6 +94,11 @@ def _slope(record: Operation, s: Sample) -> Floats:
 
 def _with(record: Operation, parameters: dict[str, Any]) -> Mistaken:
     return lambda q, s: _ours(record, q, replace(s, parameters={**s.parameters, **parameters}))
+
+
+def _swapped(record: Operation, q: Quantity, s: Sample) -> Floats:
+    x = s.arrays["x"]
+    return _ours(record, q, replace(s, arrays={"x": s.grad_output}, grad_output=x))
 
 
 def _quotient(record: Operation, q: Quantity, s: Sample) -> Floats:

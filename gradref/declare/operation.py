@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -197,10 +198,34 @@ def operations(*names: str) -> list[Operation]:
             others = list(declared(name)) if _is_importable(name) else []
             if not others:
                 wants = f"one of {', '.join(sorted(known))}, or a package that declares operations"
-                reject("operation", repr(name), wants)
+                reject("operation", f"{name!r}{_meant(name, known)}", wants)
             found += [(name, record) for record in others]
     chosen = set(names)
     return [record for package, record in found if not names or chosen & {record.name, package}]
+
+
+ALIASES = {
+    "bce": "binary_cross_entropy",
+    "bce_with_logits": "binary_cross_entropy_with_logits",
+    "ce": "cross_entropy",
+    "huber": "huber_loss",
+    "kl": "kl_div",
+    "l2_loss": "mse_loss",
+    "logistic": "sigmoid",
+    "mse": "mse_loss",
+    "nll": "nll_loss",
+    "step": "heaviside",
+    "swish": "silu",
+    "xent": "cross_entropy",
+}
+"""Other names of operations, which are suggested and not taken: each has one name here."""
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """Return which operation may be meant by an unknown name, if there is one like it."""
+    plain = name.lower().replace("-", "_")
+    near = difflib.get_close_matches(ALIASES.get(plain, plain), known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 @functools.cache

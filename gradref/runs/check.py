@@ -29,11 +29,9 @@ from gradref.judge.inputs import HALVES
 from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.trial import Exam, Trial
-from gradref.judge.verdict import DTYPES, TORCH, Case, Status, Verdict
+from gradref.judge.verdict import TORCH, Case, Status, Verdict
 from gradref.runs.options import LINK_POINTS, POINTS, ROW_SAMPLES, Options
 from gradref.runs.run import Run
-
-SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 def cases(
@@ -228,15 +226,6 @@ def is_named(verdict: Verdict, pattern: str) -> bool:
     """Return whether a pattern names a verdict: * is any text, and all else itself."""
     literal = ".*".join(map(re.escape, pattern.split("*")))
     return re.fullmatch(literal, verdict.name) is not None
-
-
-def dtypes_of(text: str) -> list[str]:
-    """Return the dtypes in a list like ``bf16,f32``."""
-    names = [SHORT.get(name.strip(), name.strip()) for name in text.split(",")]
-    for name in names:
-        if name not in DTYPES:
-            reject("dtype", repr(name), f"one of {', '.join((*SHORT, *DTYPES))}")
-    return list(dict.fromkeys(names))
 
 
 def ulp_of(text: str) -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+"""The dtypes by the names that a command takes besides torch's."""
+
 Mode = Literal["link", "quick", "full", "exhaustive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Kinks = Literal["torch", "subdifferential"]
@@ -11,3 +14,17 @@ GateName = Literal["standard", "strict"]
 """What rows are held to: what the usual algorithms keep, or what a stable one does, as ours are.
 
 The strict gate also fails a zero of the wrong sign."""
+
+
+def dtypes_of(*texts: str) -> list[str]:
+    """Return the dtypes in lists like ``bf16,f32``.
+
+    >>> dtypes_of("bf16, f32", "float32")
+    ['bfloat16', 'float32']
+    """
+    names = [SHORT.get(name.strip(), name.strip()) for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in SHORT.values():
+            wants = f"one of {', '.join((*SHORT, *SHORT.values()))}"
+            raise ValueError(f"dtype: got {name!r}, wants {wants}")
+    return list(dict.fromkeys(names))

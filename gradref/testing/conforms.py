@@ -29,8 +29,8 @@ class Conformance:
         from gradref.contenders.sandbox import InProcess
         from gradref.judge.verdict import order_of
         from gradref.report.text import sentences
-        from gradref.runs.check import cases, check, dtypes_of
-        from gradref.runs.choices import MODES, Mode
+        from gradref.runs.check import cases, check
+        from gradref.runs.choices import MODES, Mode, dtypes_of
         from gradref.runs.options import Options
 
         __tracebackhide__ = True
