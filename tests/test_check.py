@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import torch
 from kernels_to_check import flushing_sigmoid
 from mutants import CONDITIONS
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import gradref
@@ -26,6 +28,7 @@ from gradref.contenders.kernel import Kernel
 from gradref.contenders.load import load
 from gradref.contenders.sandbox import InProcess
 from gradref.judge.verdict import Case
+from gradref.report import terminal
 from gradref.runs.check import check, check_subject, is_named, ulp_of
 from gradref.runs.choices import dtypes_of
 from gradref.runs.options import Options
@@ -323,6 +326,22 @@ def test_subjects_that_are_none(subject: str, operation: str | None, message: st
     with pytest.raises((ValueError, ImportError)) as error:
         load(subject, operation)
     assert message in str(error.value)
+
+
+def test_an_interrupted_check_keeps_what_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_case(label: str, of: int) -> None:
+        asked.append(label)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+
+    asked: list[str] = []
+    options = Options("link", conditions=())
+    run = check_subject(FILE, "gelu", dtypes_of("f32,f16"), options, on_case=on_case)
+    assert not run.finished
+    assert {verdict.dtype for verdict in run.judged} == {"float32"}
+    shown = io.StringIO()
+    terminal.show_kernels(Console(file=shown), run, summary=False, failures=False)
+    assert "interrupted: " in shown.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,8 @@ def _last_line(run: Run) -> str:
     mode = f"mode {run.settings['mode']}, seed {run.settings['seed']}"
     if run.exit_code == 0:
         return f"[bold green]pass[/]: {counts}; {mode}"
+    if not run.finished:
+        return f"[bold red]interrupted[/]: {counts}, {len(run.failures)} failed; {mode}"
     if run.exit_code == 3:
         return f"[bold red]could not run[/]: {counts}; {mode}"
     return f"[bold red]not passed[/]: {counts}, {len(run.failures)} failed; {mode}"

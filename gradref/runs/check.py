@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gradref.contenders.explain import explain
 from gradref.contenders.kernel import Kernel, index_or_probability
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
-from gradref.contenders.sandbox import Runner, Sandbox
+from gradref.contenders.sandbox import Host, Runner, Sandbox
 from gradref.contenders.witness import Torch
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import SPECIAL, Evidence
@@ -181,7 +182,7 @@ def check_subject(
     """Judge the kernels of a subject in a process of their own.
 
     ``on_case`` hears what is judged next, of how many; ``sandbox`` is that process, if it has been
-    started before.
+    started before. A run that is interrupted has the verdicts of the cases before.
     """
     with sandbox or Sandbox(subject, operation) as runner:
         patterns = read_xfails(xfails) if xfails is not None else []
@@ -191,20 +192,26 @@ def check_subject(
         used: set[str] = set()
         for kernel in kernels:
             run.verdicts += not_taken(kernel, options.device)
-        for kernel, case in selected:
-            on_case(f"{case.label} {case.dtype}", len(selected))
-            try:
-                verdicts = list(check(kernel, case, runner, options))
-            except Exception as problem:  # a setting for which there is no truth, for one
-                words = f"{type(problem).__name__}: {problem}"
-                run.problems.append(f"{kernel.name}, {case.label} {case.dtype}: {words}")
-                continue
-            if options.mode == "exhaustive":
-                verdicts += exhaustive(kernel, case, runner, options.held_to())
-            run.verdicts += _expected(verdicts, patterns, used)
-    run.unused = [pattern for pattern in patterns if pattern not in used]
-    run.finished = True
+        with suppress(KeyboardInterrupt):
+            for kernel, case in selected:
+                on_case(f"{case.label} {case.dtype}", len(selected))
+                try:
+                    verdicts = list(_of_case(kernel, case, runner, options))
+                except Exception as problem:  # a setting for which there is no truth, for one
+                    words = f"{type(problem).__name__}: {problem}"
+                    run.problems.append(f"{kernel.name}, {case.label} {case.dtype}: {words}")
+                else:
+                    run.verdicts += _expected(verdicts, patterns, used)
+            run.finished = True
+    if run.finished:
+        run.unused = [pattern for pattern in patterns if pattern not in used]
     return run
+
+
+def _of_case(kernel: Kernel, case: Case, host: Host, options: Options) -> Iterator[Verdict]:
+    yield from check(kernel, case, host, options)
+    if options.mode == "exhaustive":
+        yield from exhaustive(kernel, case, host, options.held_to())
 
 
 def read_xfails(path: Path) -> list[str]:
