@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +11,11 @@ from torch import Tensor
 
 from . import elementwise, losses
 from ._mutant import Kernel, Mutant, narrow, wide
-from .behaviour import _as_if_contiguous
+from .behaviour import SILU_FORWARD, _as_if_contiguous
 from .sizes import (
     CROSS_ENTROPY,
     MSE,
     SILU,
-    SOFTMAX,
     cross_entropy,
     mse_loss,
     mse_loss_over,
@@ -156,37 +156,48 @@ def mse_loss_at_6(input: Tensor, target: Tensor, reduction: str = "mean") -> Ten
 
 # --- planted -------------------------------------------------------------------------------------
 
+
+def only(reduction: str, function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss with one reduction, which is all that is asked of it."""
+    return lambda input, target: function(input, target, reduction=reduction)
+
+
+FORWARD = {"operation": "softmax", "forward": softmax_along}
+MEAN = {"operation": "cross_entropy", "forward": only("mean", cross_entropy), "reduction": "mean"}
+MSE_MEAN = {"operation": "mse_loss", "forward": only("mean", mse_loss), "reduction": "mean"}
+MSE_NONE = {"operation": "mse_loss", "forward": only("none", mse_loss), "reduction": "none"}
+
 PLANTED: tuple[tuple[int, str, str, Kernel, dict[str, Any], str], ...] = (
     (
-        *(118, "lengths", "no maximum in long rows", SOFTMAX),
+        *(118, "lengths", "no maximum in long rows", FORWARD),
         *({"forward": softmax_of_long_rows}, "led by the last"),
     ),
     (
-        *(119, "lengths", "a maximum of 128 elements", SOFTMAX),
+        *(119, "lengths", "a maximum of 128 elements", FORWARD),
         *({"forward": softmax_of_the_first_maximum}, "led by the last"),
     ),
     (
-        *(120, "lengths", "a length of 1,000", SILU),
+        *(120, "lengths", "a length of 1,000", SILU_FORWARD),
         *({"forward": silu_of_round_lengths}, "length 1000"),
     ),
     (
-        *(121, "lengths", "32,768 classes in a mean", CROSS_ENTROPY),
-        *({"forward": cross_entropy_of_a_vocabulary}, "length"),
+        *(121, "lengths", "32,768 classes in a mean", MEAN),
+        *({"forward": only("mean", cross_entropy_of_a_vocabulary)}, "length"),
     ),
     (
-        *(122, "layouts", "channels last", CROSS_ENTROPY),
-        *({"forward": cross_entropy_of_one_format}, "channels last"),
+        *(122, "layouts", "channels last", MEAN),
+        *({"forward": only("mean", cross_entropy_of_one_format)}, "channels last"),
     ),
     (
         *(123, "layouts", "a target of other strides", MSE),
         *({"forward": mse_loss_of_one_layout}, "first argument"),
     ),
     (
-        *(124, "more than 2^24 elements", "a mean counted in float32", MSE),
-        *({"forward": mse_loss_of_24_bits}, "over 16,"),
+        *(124, "more than 2^24 elements", "a mean counted in float32", MSE_MEAN),
+        *({"forward": only("mean", mse_loss_of_24_bits)}, "over 16,"),
     ),
     (
-        *(125, "contents", "NaN behind 64 elements", SOFTMAX),
+        *(125, "contents", "NaN behind 64 elements", FORWARD),
         *({"forward": softmax_that_swallows}, "NaN at every position"),
     ),
     (
@@ -222,12 +233,12 @@ PLANTED: tuple[tuple[int, str, str, Kernel, dict[str, Any], str], ...] = (
         *({"forward": silu_in_a_large_buffer}, "share a buffer"),
     ),
     (
-        *(134, "rows apart", "one maximum for all rows", SOFTMAX),
+        *(134, "rows apart", "one maximum for all rows", FORWARD),
         *({"forward": softmax_of_one_maximum}, "depends on the other rows"),
     ),
     (
-        *(135, "lengths", "no element", MSE),
-        *({"forward": mse_loss_of_something}, "length 0: raises IndexError"),
+        *(135, "lengths", "no element", MSE_NONE),
+        *({"forward": only("none", mse_loss_of_something)}, "length 0: raises IndexError"),
     ),
 )
 
