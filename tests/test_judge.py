@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from mpmath import mp
 
 from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Domain, Draw, operations
+from gradref.judge.elementwise import ElementwiseExam, times
 from gradref.judge.inputs import draw, elementwise_inputs
 from gradref.judge.ulp import Errors, errors, spacing, to_floats
 from gradref.judge.verdict import Case, Finding, Verdict, number
@@ -84,6 +87,41 @@ def test_spacing_is_the_distance_to_the_next_number(name: str) -> None:
         step = float(spacing(np.array([value]), kind)[0])
         here = torch.tensor(value, dtype=kind)
         assert float((here - step).double()) == value - step
+
+
+def test_a_product_with_an_exact_number_keeps_the_remainder() -> None:
+    high, rest = np.array([0.1, 3.0, -0.7, 1e-3]), np.array([0.4, -0.25, 0.0, 0.49])
+    vector = np.array([3.7, -0.11, 1.3, 5e5])
+    product = times(Balls(high, rest), vector)
+    for i, v in enumerate(vector):
+        ulp = Fraction(math.ulp(high[i]))
+        exact = (Fraction(high[i]) + Fraction(rest[i]) * ulp) * Fraction(v)
+        ball = Fraction(product.high[i]) + Fraction(product.rest[i]) * Fraction(
+            math.ulp(product.high[i])
+        )
+        assert abs(ball - exact) <= abs(exact) * Fraction(1, 2**100)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["gelu", "relu", "silu"])
+def test_every_result_is_in_one_region(name: str, kind: torch.dtype) -> None:
+    case = Case(name, {}, str(kind).removeprefix("torch."), "cpu")
+    exam = ElementwiseExam(case, {kind: 2000}, 0, (case.dtype,))
+    for order in range(3):
+        truth = exam.jets[order]
+        regions = np.stack(list(exam.regions(order, truth, kind).values()))
+        assert (regions.sum(0) == 1).all()
+
+
+def test_a_product_may_be_off_by_what_its_factor_is_and_half_an_ulp() -> None:
+    case = Case("silu", {}, "float64", "cpu")
+    exam = ElementwiseExam(case, {torch.float64: 200}, 0, ("float64",))
+    ones = torch.ones_like(exam.sample.grad_output)
+    by_1 = replace(exam.sample, grad_output=ones)
+    exam.__dict__["sample"] = by_1
+    allowed = np.full(len(exam.points), 4.0)
+    found = exam.of_the_product(allowed, 1, exam.jets[1])
+    assert (found[exam.jets[1].high != 0] == 4.5).all()
 
 
 def test_summary() -> None:

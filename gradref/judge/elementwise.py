@@ -143,13 +143,13 @@ class ElementwiseExam:
         is_product = quantity.role in ("vjp", "jvp")
         truth, roots = self.jets[order], self.roots.get(order, [])
         if is_product:
-            truth = _times(truth, to_floats(self.sample.grad_output))
+            truth = times(truth, to_floats(self.sample.grad_output))
         allowed, notable = (
             g.of_elements(self.jets[order], points, dtype, roots, is_product)
             for g in (gate, NOTABLE)
         )
         if is_product and dtype is torch.float64:
-            allowed = self._of_the_product(allowed, order, truth)
+            allowed = self.of_the_product(allowed, order, truth)
         if quantity.role == "derivative_from_output":
             allowed = allowed + self._lost_by_rounding_the_output(gate.claims[dtype])
         undecided = np.isnan(truth.high) & ~self.special
@@ -168,7 +168,7 @@ class ElementwiseExam:
             others={who: to_floats(values[0]) for who, values in others.items()},
             x=points,
             is_elementwise=True,
-            regions=self._regions(order, truth, dtype),
+            regions=self.regions(order, truth, dtype),
             branches=self._branches(order),
             describe=lambda index: self._describe(quantity, index),
             zero_sign=self._zero_sign(order, truth, is_product),
@@ -185,7 +185,7 @@ class ElementwiseExam:
             at[vector] = number(float(self.sample.grad_output[index]), dtype)
         return Place(at)
 
-    def _of_the_product(self, allowed: Floats, order: int, truth: Balls) -> Floats:
+    def of_the_product(self, allowed: Floats, order: int, truth: Balls) -> Floats:
         """Return what errors of f′ are worth in its product, to 2 times as many ulp, and rounding.
 
         In other dtypes the product is rounded once, from float64.
@@ -203,7 +203,7 @@ class ElementwiseExam:
             lost = np.abs(bend / slope) * claim * spacing(value, dtype) / spacing(slope, dtype)
         return np.where(np.isnan(lost), 0.0, lost)
 
-    def _regions(self, order: int, truth: Balls, dtype: torch.dtype) -> dict[str, Mask]:
+    def regions(self, order: int, truth: Balls, dtype: torch.dtype) -> dict[str, Mask]:
         """Return what is summed up by itself: by the size of the result, and about the roots."""
         is_normal = np.abs(truth.high) >= torch.finfo(dtype).smallest_normal
         near = near_roots(self.points, self.roots.get(order, []), NEAR_ROOT) & ~self.special
@@ -288,7 +288,7 @@ def declared_jets(facts: Facts) -> dict[float, Jet]:
     return {**facts.limits, **{at: kink.chosen for at, kink in facts.kinks.items()}}
 
 
-def _times(truth: Balls, vector: Floats) -> Balls:
+def times(truth: Balls, vector: Floats) -> Balls:
     """Return the products with exact numbers, to about 106 bits."""
     product, error = two_product(torch.from_numpy(truth.high), torch.from_numpy(vector))
     high = to_floats(product)
