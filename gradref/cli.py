@@ -175,8 +175,11 @@ def certify(
     if native:
         import torch
 
+        from gradref.environment import has_compiler
         from gradref.sweep.native import native_sweeps
 
+        if missing := [device for device in devices if not has_compiler(device)]:
+            _give_up(f"--native on {missing[0]} needs a C++ compiler: c++, or the one in CXX")
         gate = options.held_to()
         claims = {dtype: gate.claims[getattr(torch, dtype)] for dtype in chosen}
         selected = native_sweeps(_operations(operation), claims, devices)

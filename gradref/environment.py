@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from importlib.metadata import version
 
 import torch
@@ -20,6 +21,7 @@ def environment() -> dict[str, str]:
         "python-flint": version("python-flint"),
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "c++ compiler": _compiler(),
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
         "cuda device": cuda,
         "cuda": str(torch.version.cuda or "none"),
@@ -28,4 +30,17 @@ def environment() -> dict[str, str]:
 
 def has_compiler(device: str) -> bool:
     """Return whether kernels for a device can be built: those for a CPU need a C++ compiler."""
-    return device != "cpu" or shutil.which(os.environ.get("CXX", "c++")) is not None
+    return device != "cpu" or _path_of_compiler() is not None
+
+
+def _path_of_compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "c++"))
+
+
+def _compiler() -> str:
+    """Return the version of the C++ compiler, which torch gives its own flags."""
+    path = _path_of_compiler()
+    if path is None:
+        return "none"
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0] or path

@@ -47,6 +47,16 @@ def test_importing_the_packages_adds_little_to_importing_torch() -> None:
     assert min(map(float, runs)) < 0.2
 
 
+def test_native_kernels_are_not_certified_uncompiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = gradref("certify", "relu", "--native", "--dtype", "f16", "--out", str(tmp_path))
+    assert result.exit_code == 3
+    assert "--native on cpu needs a C++ compiler" in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_verify(tmp_path: Path) -> None:
     files = {kind: tmp_path / f"verdicts.{kind}" for kind in ("json", "junit", "markdown")}
     options = [option for kind, path in files.items() for option in (f"--{kind}", str(path))]
