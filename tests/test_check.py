@@ -447,6 +447,31 @@ def test_pytest_judges_marked_kernels(tmp_path: Path) -> None:
     assert "does not conform to sigmoid:\nf bf16: every result is 0" in run.stdout
 
 
+@pytest.mark.parametrize(
+    ("given", "problem", "message"),
+    [
+        ({"dtypes": "f8"}, ValueError, "dtype: got 'f8', wants one of f64"),
+        ({"max_ulp": 0.1}, ValueError, "claim: got '0.1', wants a number of ulp"),
+        ({"mode": "fast"}, ValueError, "mode: got 'fast', wants one of link, quick"),
+        ({"max_ulps": 1}, ValueError, "got 'max_ulps', wants one of"),
+    ],
+)
+def test_a_mark_says_at_once_what_it_does_not_take(
+    given: dict[str, Any], problem: type[Exception], message: str
+) -> None:
+    with pytest.raises(problem, match=message):
+        gradref.conforms("relu", **given)(torch.relu)
+
+
+def test_a_mark_takes_dtypes_in_any_form() -> None:
+    for dtypes in ("bf16,f32", ["bfloat16", "f32"], [torch.bfloat16, torch.float32]):
+        marked = gradref.conforms("relu", dtypes=dtypes)(lambda x: torch.clamp(x, min=0))
+        (conformance,) = marked.__gradref_conforms__
+        assert conformance.dtypes == ("bfloat16", "float32")
+    with pytest.raises(TypeError, match="operation: got .*, wants the name of an operation"):
+        gradref.conforms(torch.nn.functional.gelu)  # type: ignore[arg-type]  # without parentheses
+
+
 def test_marks_and_assertions() -> None:
     with pytest.raises(ValueError, match=r"got 'swish' \(did you mean silu\?\), wants one of"):
         gradref.conforms("swish")

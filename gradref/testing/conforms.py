@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gradref.arrays import reject
+from gradref.arrays import describe, reject
 from gradref.declare.operation import operations
+
+if TYPE_CHECKING:
+    from gradref.contenders.kernel import Kernel
+    from gradref.runs.options import Options
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -17,35 +21,60 @@ class Conformance:
     """What a kernel is judged by: an operation, dtypes, an error bound, a mode and settings."""
 
     operation: str
-    dtypes: Sequence[str] = ("f32",)
-    grad: bool = False
-    max_ulp: float | None = None
-    mode: str = "quick"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[str, ...]
+    grad: bool
+    options: Options
+    settings: Mapping[str, Any]
 
-    def require(self, kernel: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
-        """Raise an AssertionError, with the verdicts in words, unless a kernel passes."""
+    @classmethod
+    def of(
+        cls,
+        operation: str,
+        dtypes: str | Iterable[Any],
+        grad: bool,
+        max_ulp: float | None,
+        mode: str,
+        settings: Mapping[str, Any],
+    ) -> Conformance:
+        """Return what is asked for; raise for what is no operation, dtype, bound or mode."""
+        from gradref.runs.check import ulp_of
+        from gradref.runs.choices import MODES, Mode, dtypes_of
+        from gradref.runs.options import Options
+
+        if not isinstance(operation, str):
+            wants = 'the name of an operation, as in conforms("relu")'
+            reject("operation", describe(operation), wants, TypeError)
+        operations(operation)
+        modes: dict[str, Mode] = {known: known for known in MODES}
+        if mode not in modes:
+            reject("mode", repr(mode), f"one of {', '.join(MODES)}")
+        claim = None if max_ulp is None else ulp_of(str(max_ulp))
+        named = [dtypes] if isinstance(dtypes, str) else dtypes
+        chosen = dtypes_of(*(str(dtype).removeprefix("torch.") for dtype in named))
+        return cls(operation, tuple(chosen), grad, Options(modes[mode], claim=claim), settings)
+
+    def kernel(self, function: Callable[..., Any] | Mapping[str, Any]) -> Kernel:
+        """Return a function, or an entry of ``KERNELS``, as a kernel; raise where it is none."""
         from gradref.contenders.kernel import Kernel
+
+        role = "function" if self.grad else "forward"
+        entry = function if isinstance(function, Mapping) else {role: function}
+        return Kernel.of(self.operation, {"operation": self.operation, **entry, **self.settings})
+
+    def require(self, function: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
+        """Raise an AssertionError, with the verdicts in words, unless a kernel passes."""
         from gradref.contenders.sandbox import InProcess
         from gradref.judge.verdict import order_of
         from gradref.report.text import sentences
         from gradref.runs.check import cases, check
-        from gradref.runs.choices import MODES, Mode, dtypes_of
-        from gradref.runs.options import Options
 
         __tracebackhide__ = True
-        modes: dict[str, Mode] = {mode: mode for mode in MODES}
-        if self.mode not in modes:
-            reject("mode", repr(self.mode), f"one of {', '.join(MODES)}")
-        role = "function" if self.grad else "forward"
-        entry = kernel if isinstance(kernel, Mapping) else {role: kernel}
-        judged = Kernel.of(self.operation, {"operation": self.operation, **entry, **self.settings})
-        options = Options(modes[self.mode], claim=self.max_ulp)
+        judged = self.kernel(function)
         runner = InProcess([judged])
         verdicts = [
             verdict
-            for _, case in cases([judged], dtypes_of(dtype), "cpu")
-            for verdict in check(judged, case, runner, options)
+            for _, case in cases([judged], [dtype], "cpu")
+            for verdict in check(judged, case, runner, self.options)
         ]
         missing = "; ".join(w for v in verdicts for w in v.words if v.status == "unsupported")
         judged_orders = {order_of(v.quantity) for v in verdicts if v.status != "unsupported"}
@@ -61,7 +90,7 @@ class Conformance:
 def conforms(
     operation: str,
     *,
-    dtypes: Sequence[str] = ("f32",),
+    dtypes: str | Iterable[Any] = "f32",
     grad: bool = False,
     max_ulp: float | None = None,
     mode: str = "quick",
@@ -71,17 +100,18 @@ def conforms(
 
     With ``grad`` torch differentiates the kernel, and its gradients are judged too; ``max_ulp`` is
     the largest error allowed, and ``settings`` are the parameters that the kernel is written for.
-    Raises ValueError for an unknown operation.
+    ``dtypes`` are named as for ``gradref check``, or torch's own. Raises ValueError or TypeError
+    for an unknown operation, dtype, mode or setting.
 
     >>> import torch
     >>> @conforms("relu", dtypes=["f32", "bf16"], grad=True)
     ... def my_relu(x):
     ...     return torch.clamp(x, min=0)
     """
-    operations(operation)  # an unknown one is an error here, not in the middle of a run
-    conformance = Conformance(operation, tuple(dtypes), grad, max_ulp, mode, settings)
+    conformance = Conformance.of(operation, dtypes, grad, max_ulp, mode, settings)
 
     def mark(function: Function) -> Function:
+        conformance.kernel(function)  # what is wrong with it is an error here, not in a test
         known = getattr(function, "__gradref_conforms__", ())
         function.__gradref_conforms__ = (*known, conformance)  # type: ignore[attr-defined]  # a mark
         return function
@@ -93,7 +123,7 @@ def assert_kernel_conforms(
     kernel: Callable[..., Any] | Mapping[str, Any],
     operation: str,
     *,
-    dtypes: Sequence[str] = ("f32",),
+    dtypes: str | Iterable[Any] = "f32",
     grad: bool = False,
     max_ulp: float | None = None,
     mode: str = "quick",
@@ -104,6 +134,6 @@ def assert_kernel_conforms(
     ``kernel`` is a function, or a dict of functions by role as in ``KERNELS``.
     """
     __tracebackhide__ = True
-    conformance = Conformance(operation, tuple(dtypes), grad, max_ulp, mode, settings)
-    for dtype in dtypes:
+    conformance = Conformance.of(operation, dtypes, grad, max_ulp, mode, settings)
+    for dtype in conformance.dtypes:
         conformance.require(kernel, dtype)

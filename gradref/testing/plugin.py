@@ -6,7 +6,7 @@ the plugin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -23,7 +23,7 @@ class AssertConforms(Protocol):
         kernel: Callable[..., Any] | Mapping[str, Any],
         operation: str,
         *,
-        dtypes: Sequence[str] = ("f32",),
+        dtypes: str | Iterable[Any] = "f32",
         grad: bool = False,
         max_ulp: float | None = None,
         mode: str = "quick",
