@@ -77,25 +77,29 @@ class Heard:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is true, and how far off a result may be, in ulp."""
+    """What is true, and how far off a result may be, in ulp: ``claim``, and what is ``lost``.
+
+    That is computed only where a result is off by more than the claim.
+    """
 
     truth: Floats
-    allowed: Floats
+    claim: float
     dtype: torch.dtype
+    lost: Callable[[], Floats]
 
     def wrong(self, got: Floats) -> Mask:
         """Return which results are further off; where the truth is no number anything will do."""
         truth = Balls(self.truth.reshape(-1), np.zeros(self.truth.size))
-        ulp = errors(got.reshape(-1), truth, self.dtype)
-        wrong = np.isfinite(self.truth) & (ulp.reshape(self.truth.shape) > self.allowed)
-        return np.asarray(wrong)
+        ulp = errors(got.reshape(-1), truth, self.dtype).reshape(self.truth.shape)
+        wrong = np.isfinite(self.truth) & (ulp > self.claim)
+        return np.asarray(wrong & (ulp > self.claim + self.lost()) if wrong.any() else wrong)
 
     def scaled(self, factor: float) -> Expected:
         """Return what is true of ``factor`` times the results, and may be lost of them."""
         truth = self.truth * factor
         with np.errstate(over="ignore", invalid="ignore"):
             ulp = factor * spacing(self.truth, self.dtype) / spacing(truth, self.dtype)
-        return Expected(truth, self.allowed * ulp, self.dtype)
+        return Expected(truth, self.claim, self.dtype, lambda: self.lost() * ulp)
 
 
 @dataclass(frozen=True)
@@ -234,18 +238,16 @@ class Probe:
         """Return the results of our formula, with what the arithmetic of a kernel may lose."""
         truth, dtype = self.wide(s), self.question(s).dtype
         if self.fails:
-            size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
-            share = max(ROUGH, 32 * torch.finfo(dtype).eps)
-            rough = share * size + share**2 * np.max(size, initial=0.0)
-            return Expected(truth, rough / spacing(truth, dtype) + 1.0, dtype)
+            return Expected(truth, 1.0, dtype, lambda: _roughly(truth, dtype))
         unit = self.gate.unit[dtype]
-        claim = self.gate.claims[dtype]
-        if unit == DOUBLE:
-            claim *= 2  # ours is float64 as well
-        with np.errstate(over="ignore", invalid="ignore"):
-            lost = self._growth(s) * unit * self._condition(s, truth) + self._underflow(s)
-            lost /= spacing(truth, dtype)
-        return Expected(truth, claim + np.nan_to_num(lost, nan=0.0), dtype)
+        claim = self.gate.claims[dtype] * (2 if unit == DOUBLE else 1)  # ours is float64 as well
+
+        def lost() -> Floats:
+            with np.errstate(over="ignore", invalid="ignore"):
+                size = self._growth(s) * unit * self._condition(s, truth) + self._underflow(s)
+                return np.asarray(np.nan_to_num(size / spacing(truth, dtype), nan=0.0))
+
+        return Expected(truth, claim, dtype, lost)
 
     def _growth(self, s: Sample) -> float:
         """Return by how much the roundoffs of one number grow in a sum of random ones."""
@@ -351,6 +353,14 @@ def _all_of(which: str, name: str, a: Tensor) -> Tensor:
 def _half(rng: np.random.Generator, name: str, a: Tensor) -> Tensor:
     """Return 1 for about half of the numbers, and 0 for the others."""
     return torch.from_numpy(rng.integers(0, 2, tuple(a.shape)))
+
+
+def _roughly(truth: Floats, dtype: torch.dtype) -> Floats:
+    """Return what is let pass of a quantity that has failed already, in ulp."""
+    size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
+    share = max(ROUGH, 32 * torch.finfo(dtype).eps)
+    rough = share * size + share**2 * np.max(size, initial=0.0)
+    return np.asarray(rough / spacing(truth, dtype))
 
 
 class _Nobody:
