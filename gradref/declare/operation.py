@@ -222,10 +222,11 @@ ALIASES = {
 
 
 def _meant(name: str, known: Collection[str]) -> str:
-    """Return which operation may be meant by an unknown name, if there is one like it."""
+    """Return which operations may be meant by an unknown name, if there are any like it."""
     plain = name.lower().replace("-", "_")
-    near = difflib.get_close_matches(ALIASES.get(plain, plain), known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    alias = ALIASES.get(plain)
+    near = [alias] if alias else difflib.get_close_matches(plain, sorted(known), 2)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 @functools.cache
