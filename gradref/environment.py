@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -21,7 +22,6 @@ def environment() -> dict[str, str]:
         "python-flint": version("python-flint"),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "c++ compiler": _compiler(),
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
         "cuda device": cuda,
         "cuda": str(torch.version.cuda or "none"),
@@ -37,7 +37,8 @@ def _path_of_compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "c++"))
 
 
-def _compiler() -> str:
+@cache
+def compiler() -> str:
     """Return the version of the C++ compiler, which torch gives its own flags."""
     path = _path_of_compiler()
     if path is None:

@@ -451,7 +451,7 @@ def test_pytest_judges_marked_kernels(tmp_path: Path) -> None:
     ("given", "problem", "message"),
     [
         ({"dtypes": "f8"}, ValueError, "dtype: got 'f8', wants one of f64"),
-        ({"max_ulp": 0.1}, ValueError, "claim: got '0.1', wants a number of ulp"),
+        ({"max_ulp": 0.1}, ValueError, "max_ulp: got '0.1', wants a number of ulp"),
         ({"mode": "fast"}, ValueError, "mode: got 'fast', wants one of link, quick"),
         ({"max_ulps": 1}, ValueError, "got 'max_ulps', wants one of"),
     ],

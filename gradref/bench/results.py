@@ -16,7 +16,7 @@ import torch
 
 from gradref.bench.contest import Ratio, contest, peak_bytes, ratios
 from gradref.bench.subjects import OURS, Subject
-from gradref.environment import environment
+from gradref.environment import compiler, environment
 
 SIZES = {"L2": 2**16, "L3": 2**20, "DRAM": 2**24}
 """Elements of a float32 array that, with its results, fits a cache of common size, or none."""
@@ -86,7 +86,8 @@ def run_all(
 def append(result: Result, path: Path) -> None:
     """Append a result to a file, with the time and the machine."""
     huge = os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"
-    about = {**environment(), "threads": torch.get_num_threads(), "huge pages": huge}
+    machine = {"c++ compiler": compiler(), "threads": torch.get_num_threads()}
+    about = {**environment(), **machine, "huge pages": huge}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     with path.open("a") as file:
         file.write(json.dumps({"when": when, "environment": about, **asdict(result)}) + "\n")

@@ -176,7 +176,7 @@ def _state() -> dict[str, Any]:
     }
 
 
-LIBRARIES = tuple(
+_NOT_THEIRS = tuple(
     str(Path(folder))
     for folder in (
         Path(__file__).parents[1],
@@ -190,7 +190,7 @@ LIBRARIES = tuple(
 def _frame(problem: Exception) -> str:
     """Return the last line of somebody's file that an exception came through, if there is one."""
     frames = traceback.extract_tb(problem.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith(("<", *LIBRARIES))]
+    theirs = [f for f in frames if not f.filename.startswith(("<", *_NOT_THEIRS))]
     return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
 
 

@@ -256,7 +256,7 @@ def _graph(probe: Probe, runner: Runner) -> str:
         if graph == OF_ALL and not is_differentiable:
             continue
         try:
-            heard = probe.ask(runner, s, lambda call, graph=graph: replace(call, graph=graph))  # type: ignore[misc]
+            heard = probe.ask(runner, s, partial(replace, graph=graph))
         except UnsupportedError:
             continue
         if heard.results is None and graph not in OVERWRITTEN:
@@ -271,13 +271,16 @@ def _double_backward(probe: Probe, runner: Runner) -> str:
 
     Of an elementwise function its accuracy is judged, at every input.
     """
-    q, s = probe.quantity, probe.sample(33, ROWS)
+    q = probe.quantity
+    if probe.role != "function" or q.role not in ("vjp", "gradient"):
+        raise NotTriedError
+    s = probe.sample(33, ROWS)
     found = [
         hvp
         for hvp in quantities(probe.record, s)
         if hvp.role == "hvp" and hvp.wrt == hvp.along == q.wrt and hvp.reduction == q.reduction
     ]
-    if probe.role != "function" or q.role not in ("vjp", "gradient") or not found:
+    if not found:
         raise NotTriedError
     second = replace(probe, quantity=found[0], fails=True)
     return wrong(second, runner, s, "the derivative of the gradient")
@@ -294,7 +297,7 @@ def _rows_apart(probe: Probe, runner: Runner) -> str:
     if probe.record.kind != "elementwise":
         real = [name for name in probe.real(s) if name not in s.by_class]
         high = {name: _with_high_row(s.arrays[name]) for name in real}
-        s = replace(s, arrays={**s.arrays, **high})
+        s = s.having(**high)
     heard = probe.ask(runner, s)
     if heard.results is None:
         return heard.problem
@@ -318,7 +321,7 @@ def _nan_everywhere(probe: Probe, runner: Runner) -> str:
     if probe.record.kind != "elementwise" or probe.kernel.contract.nan != "truth":
         raise NotTriedError
     s = probe.sample(33, 1)
-    s = replace(s, arrays={"x": torch.full_like(s.arrays["x"], torch.nan)})
+    s = s.having(x=torch.full_like(s.arrays["x"], torch.nan))
     heard = probe.ask(runner, s)
     if heard.results is None:
         return heard.problem

@@ -14,7 +14,7 @@ from torch import Tensor
 from gradref.contenders.compare import Labelled, held, right_for_all
 from gradref.contenders.probe import NotTriedError, Probe
 from gradref.contenders.sandbox import Runner
-from gradref.contenders.shapes import CLASSES, Mode, ignored_index, with_some_ignored
+from gradref.contenders.shapes import CLASSES, Mode
 from gradref.contenders.witness import Torch
 from gradref.declare.operation import Domain
 from gradref.judge.gates import Mask
@@ -34,40 +34,40 @@ def _targets(mode: Mode, probe: Probe, runner: Runner) -> str:
     (name,) = indices
     if problem := right_for_all(probe, runner, _of_targets(probe, name)):
         return problem
-    int32 = replace(s, arrays={**s.arrays, name: s.arrays[name].int()})
+    int32 = s.having(**{name: s.arrays[name].int()})
     more = int32.take([0, 1, 2, 3, 4, 5]).shaped((2, 3), 1)
     both = [("int32 targets", int32), ("int32 targets of 2 dimensions", more)]
     return right_for_all(probe, runner, both, may_refuse=True)
 
 
 def _of_targets(probe: Probe, name: str) -> Labelled:
-    def having(s: Sample, target: Tensor) -> Sample:
-        return replace(s, arrays={**s.arrays, name: target})
+    def aimed(s: Sample, target: Tensor) -> Sample:
+        return s.having(**{name: target})
 
     s = probe.sample(CLASSES, 7)
     target = s.arrays[name]
-    yield "the last class", having(s, torch.full_like(target, CLASSES - 1))
-    yield "the first class", having(s, torch.zeros_like(target))
+    yield "the last class", aimed(s, torch.full_like(target, CLASSES - 1))
+    yield "the first class", aimed(s, torch.zeros_like(target))
     first = probe.record.arguments[0]
     if first in probe.real(s):
         led = s.arrays[first].clone()
         rows, gaps = torch.arange(7, device=led.device), torch.arange(2.0, 16.0, 2.0)
         led[rows, target] = led.amax(-1) + gaps.to(led)
-        yield "targets that lead by 2 to 14", replace(s, arrays={**s.arrays, first: led})
+        yield "targets that lead by 2 to 14", s.having(**{first: led})
     one = probe.sample(1, 7)
-    yield "one class", having(one, torch.zeros_like(one.arrays[name]))
-    ignored = ignored_index(probe, s, name)
+    yield "one class", aimed(one, torch.zeros_like(one.arrays[name]))
+    ignored = probe.ignored_index(s, name)
     if ignored is None:
         return
-    yield f"some targets are {ignored}", with_some_ignored(probe, s)
+    yield f"some targets are {ignored}", probe.with_some_ignored(s)
     if probe.kernel.accepts(probe.role, "ignore_index"):
         for other in (0, -1):
             parameters = {**probe.case.parameters, "ignore_index": other}
-            setting = replace(probe, case=replace(probe.case, parameters=parameters))
-            some = with_some_ignored(setting, setting.sample(CLASSES, 7))
+            setting = probe.with_parameters(parameters)
+            some = setting.with_some_ignored(setting.sample(CLASSES, 7))
             yield f"ignore_index is {other}", some
     if not (probe.is_reduced and probe.quantity.reduction == "mean"):
-        yield f"all targets are {ignored}", having(s, torch.full_like(target, ignored))
+        yield f"all targets are {ignored}", aimed(s, torch.full_like(target, ignored))
 
 
 def _parameters(mode: Mode, probe: Probe, runner: Runner) -> str:
@@ -89,8 +89,8 @@ def _of_parameters(mode: Mode, probe: Probe) -> Labelled:
                 if given in seen or set(given) & set(record.arguments):
                     continue
                 seen.append(given)
-                setting = replace(probe, case=replace(probe.case, parameters=given))
-                s = with_some_ignored(setting, setting.sample(CLASSES, 7))
+                setting = probe.with_parameters(given)
+                s = setting.with_some_ignored(setting.sample(CLASSES, 7))
                 yield f"with {', '.join(given)} alone", s
 
 
@@ -110,7 +110,7 @@ def _of_other_parameters(probe: Probe) -> Labelled:
         for other in dict.fromkeys((value / 2, 2 * value, -value, 0.25, 1.0)):
             if (name, other) in numbers:
                 continue
-            setting = replace(probe, case=replace(probe.case, parameters={name: other}))
+            setting = probe.with_parameters({name: other})
             yield f"{name} = {other:g}", setting.sample(CLASSES, 7)
 
 
@@ -125,12 +125,11 @@ def _of_arrays_by_class(probe: Probe) -> Labelled:
     given = {name: value for case in probe.record.cases for name, value in case.items()}
     for name, domain in given.items():
         if isinstance(domain, Domain) and domain.broadcasts and probe.kernel.takes(name):
-            setting = replace(probe, case=replace(probe.case, parameters={name: domain}))
+            setting = probe.with_parameters({name: domain})
             s = setting.sample(1, 7 * CLASSES).shaped((7, CLASSES), -1)
             whole = s.arrays[name]
             for of, part in (("class", whole[0]), ("row", whole[:, :1])):
-                arrays = {**s.arrays, name: part.contiguous()}
-                one = replace(s, arrays=arrays, by_class=(name,))
+                one = replace(s.having(**{name: part.contiguous()}), by_class=(name,))
                 yield f"{name} with one number for each {of}", one
 
 
@@ -194,7 +193,7 @@ def _of_contents(probe: Probe) -> Labelled:
                 continue
             changed = a.clone()
             changed[[1, -1] if a.dim() == 1 else ([1, -1], [2, -1])] = value
-            yield f"{name} with {value:g} in a row", replace(s, arrays={**s.arrays, name: changed})
+            yield f"{name} with {value:g} in a row", s.having(**{name: changed})
     yield from _of_nan(probe)
     yield from _of_ignored(probe)
     for name in probe.real(s) if probe.record.coupled and contract.inf != "any" else ():
@@ -206,18 +205,18 @@ def _of_contents(probe: Probe) -> Labelled:
         ):
             changed = long.arrays[name].clone()
             changed[..., masked] = -torch.inf
-            yield f"{name} with {label} -inf", replace(long, arrays={**long.arrays, name: changed})
+            yield f"{name} with {label} -inf", long.having(**{name: changed})
     real = [name for name in probe.record.arguments if name in probe.real(s)]
     if len(real) > 1 and contract.inf != "any":
         infinite = {name: s.arrays[name].clone() for name in real}
         for a in infinite.values():
             a[1] = torch.inf
-        yield f"inf in {', '.join(real)}", replace(s, arrays={**s.arrays, **infinite})
+        yield f"inf in {', '.join(real)}", s.having(**infinite)
     if contract.subnormals == "keep":
         smallest = torch.finfo(probe.case.torch_dtype).smallest_normal
         tiny = {name: s.arrays[name] * (smallest / 16) for name in probe.real(s)}
         if tiny:
-            yield f"subnormal {', '.join(tiny)}", replace(s, arrays={**s.arrays, **tiny})
+            yield f"subnormal {', '.join(tiny)}", s.having(**tiny)
 
 
 def _of_nan_in_vectors(probe: Probe) -> Labelled:
@@ -238,29 +237,29 @@ def _of_nan(probe: Probe) -> Labelled:
         if probe.kernel.contract.nan != "any":
             nothing = torch.full_like(short.arrays[name], torch.nan)
             label = f"{name} with NaN in rows of one element"
-            yield label, replace(short, arrays={**short.arrays, name: nothing})
+            yield label, short.having(**{name: nothing})
             a = long.arrays[name]
             eye = torch.eye(70, dtype=torch.bool, device=a.device)
             changed = a.masked_fill(eye if a.shape == eye.shape else a == a, torch.nan)
             label = f"{name} with NaN at every position"
-            yield label, replace(long, arrays={**long.arrays, name: changed})
+            yield label, long.having(**{name: changed})
 
 
 def _of_ignored(probe: Probe) -> Labelled:
     """Yield rows of NaN that do not count, and a mean of none that does."""
     s, first = probe.sample(CLASSES, 7), probe.record.arguments[0]
     indices = {
-        n: ignored_index(probe, s, n) for n, a in s.arrays.items() if not a.is_floating_point()
+        n: probe.ignored_index(s, n) for n, a in s.arrays.items() if not a.is_floating_point()
     }
     ignored = {name: index for name, index in indices.items() if index is not None}
     if probe.quantity.role != "value" or not ignored or first not in probe.real(s):
         return  # torch's gradient of such a row is NaN, ours 0
-    some = with_some_ignored(probe, s)
+    some = probe.with_some_ignored(s)
     some.arrays[first][::3] = torch.nan
     yield "rows of NaN that are ignored", some
     if probe.quantity.reduction == "mean":
         none = {n: torch.full_like(s.arrays[n], index) for n, index in ignored.items()}
-        yield "a mean of rows that are all ignored", replace(s, arrays={**s.arrays, **none})
+        yield "a mean of rows that are all ignored", s.having(**none)
 
 
 def _edges(domain: Domain) -> Iterator[float]:
@@ -279,8 +278,7 @@ def _alike(mode: Mode, probe: Probe, runner: Runner) -> str:
 
 
 def _of_alike(probe: Probe) -> Labelled:
-    length = 1 if probe.record.kind == "loss" and probe.record.coupled is None else 33
-    s = probe.sample(length, 6 * 33 // length)
+    s = probe.sample(33, 6)
     of_rows = [name for name in s.arrays if name in probe.real(s) or name == "x"]
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "positive": torch.abs,
@@ -290,8 +288,8 @@ def _of_alike(probe: Probe) -> Labelled:
         "descending": lambda a: a.sort(-1, descending=True).values,
     }
     for label, change in changes.items() if of_rows else ():
-        arrays = {n: change(a) if n in of_rows else a for n, a in s.arrays.items()}
-        yield f"all elements {label}", replace(s, arrays=arrays)
+        changed = {name: change(s.arrays[name]) for name in of_rows}
+        yield f"all elements {label}", s.having(**changed)
 
 
 THRESHOLDS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 100.0)
@@ -326,7 +324,7 @@ def _at_thresholds(probe: Probe) -> Sample:
     others |= {n: shares for n in s.arrays if n != first and domains[n][0].draw == "unit"}
     moved = at.repeat(2) + (above if others else 0)
     placed = {name: a.to(probe.case.device) for name, a in {**others, first: moved}.items()}
-    return replace(s, arrays={**s.arrays, **placed})
+    return s.having(**placed)
 
 
 def _vectors(mode: Mode, probe: Probe, runner: Runner) -> str:
@@ -341,7 +339,7 @@ POWERS = (-40, -12, 8, 18)
 
 
 def _of_vectors(probe: Probe) -> Labelled:
-    s = probe.sample(33 if probe.record.coupled or probe.record.kind == "elementwise" else 1, 6)
+    s = probe.sample(33, 6)
     name = "tangent" if probe.quantity.role == "jvp" else "grad_output"
     for label, factor in (("of 0", 0.0), *((f"times 2^{k}", 2.0**k) for k in POWERS)):
         scaled = replace(s, grad_output=s.grad_output * factor, tangent=s.tangent * factor)

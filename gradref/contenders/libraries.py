@@ -161,12 +161,7 @@ def _by_torch(
         if graph == "used twice":
             torch.autograd.grad(result, by, vector, retain_graph=True, allow_unused=True)
         if graph == ALONG_GRAD_OUTPUT:
-            vector = vector.detach().requires_grad_()
-            first = torch.autograd.grad(result, by, vector, create_graph=True)
-            both = torch.autograd.grad(first[0], [vector, *by], vector.detach(), allow_unused=True)
-            if both[0] is None:
-                raise UnsupportedError("its gradient has no derivative by grad_output")
-            return both[:1]
+            return _along_grad_output(result, by, vector)
         if not is_second:
             return torch.autograd.grad(result, by, vector, allow_unused=True)
         return _second_by_torch(result, leaves[wanted.along], by, vector, wanted.tangent)
@@ -174,6 +169,15 @@ def _by_torch(
         if any(words in str(error) for words in ONLY_ONCE):
             raise UnsupportedError(str(error).split("\n")[0]) from None
         raise
+
+
+def _along_grad_output(result: Tensor, by: Sequence[Tensor], vector: Tensor) -> Sequence[Tensor]:
+    leaf = vector.detach().requires_grad_()
+    (first, *_) = torch.autograd.grad(result, by, leaf, create_graph=True)
+    both = torch.autograd.grad(first, [leaf, *by], vector, allow_unused=True)
+    if both[0] is None:
+        raise UnsupportedError("its gradient has no derivative by grad_output")
+    return both[:1]
 
 
 def _second_by_torch(

@@ -6,9 +6,10 @@ float64 move when the arguments do, by the roundoff of the arithmetic that kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ class Probe:
             coupled = record.coupled is not None
             size = (length, rows) if coupled else (1, rows * length)
             s = draw_sample(record, self.case, *size, self.seed)
-            s = replace(s, arrays={**s.arrays, **self.ordinary(s)}, columns=1)
+            s = replace(s.having(**self.ordinary(s)), columns=1)
             return replace(s, is_one_chunk=self.quantity.reduction != "none")
         rng = np.random.default_rng([self.seed, rows, length])
         shape = (rows, length)
@@ -181,6 +182,26 @@ class Probe:
         """Return the arrays of which no number has another one near it."""
         domains = self.record.array_domains({**s.parameters, **s.arrays}).items()
         return {name for name, found in domains if found[0].is_discrete}
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Probe:
+        """Return the same way to ask with other parameters."""
+        return replace(self, case=replace(self.case, parameters=dict(parameters)))
+
+    def ignored_index(self, s: Sample, name: str) -> int | None:
+        """Return the class index that does not count, if the kernel takes one."""
+        domain = self.record.array_domains(dict(s.parameters))[name][0]
+        ignored = s.parameters.get(domain.ignored)
+        return None if ignored is None or not self.kernel.takes(domain.ignored) else int(ignored)
+
+    def with_some_ignored(self, s: Sample) -> Sample:
+        """Return a sample of which every third class index is one that does not count."""
+        targets = {}
+        for name, target in s.arrays.items():
+            ignored = None if target.is_floating_point() else self.ignored_index(s, name)
+            if ignored is not None:
+                targets[name] = target.clone()
+                targets[name][::3] = ignored
+        return s.having(**targets)
 
     # --- questions -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.contenders.call import Call
 from gradref.contenders.compare import (
     Labelled,
     held,
@@ -171,13 +170,13 @@ def _of_ranks(mode: Mode, probe: Probe) -> Labelled:
             else:
                 yield f"shape {shape}", s.shaped(shape, -1)
             continue
-        places = {
+        dims = {
             "dim": (*range(len(shape) + 1), -1, *((-2,) if shape else ())),
             "class": (min(1, len(shape)),),
             "last": (-1,),
         }
-        for dim in places[coupled]:
-            s = with_some_ignored(probe, probe.sample(CLASSES, size)).shaped(shape, dim)
+        for dim in dims[coupled]:
+            s = probe.with_some_ignored(probe.sample(CLASSES, size)).shaped(shape, dim)
             yield f"rows of {CLASSES} along dim {dim} of rank {len(shape) + 1}", s
 
 
@@ -199,7 +198,7 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             if probe.fails or s.grad_output.dim() > 2:
                 continue  # where it may refuse the rank
             return f"contiguous: {plain.problem or 'results are wrong'}"
-        laid = partial(_with_layouts, dict.fromkeys(_laid(probe, s, of), layout))
+        laid = partial(replace, layouts=dict.fromkeys(_laid(probe, s, of), layout))
         try:
             heard = probe.ask(runner, s, laid)
         except UnsupportedError as reason:
@@ -215,10 +214,6 @@ def _layouts(mode: Mode, probe: Probe, runner: Runner) -> str:
             return f"wrong for {layout} {of}, right for contiguous: strides are ignored"
         tried = True
     return held(tried, refused)
-
-
-def _with_layouts(layouts: Mapping[str, MemoryLayout], call: Call) -> Call:
-    return replace(call, layouts=layouts)
 
 
 OF = ("input", "first argument", "other arguments", "grad_output", "both")
@@ -255,9 +250,9 @@ def _to_lay(probe: Probe, layout: MemoryLayout, of: str, rank: int) -> Sample | 
 
 def _of_two_dimensions(probe: Probe) -> Sample:
     """Return a sample of 6 by 33 numbers; of a loss of separate elements too."""
-    if probe.record.kind == "loss" and probe.record.coupled is None:
-        return probe.sample(1, 6 * 33).shaped((6, 33), -1)
-    return probe.sample(33, 6)
+    s = probe.sample(33, 6)
+    is_flat = probe.record.kind == "loss" and probe.record.coupled is None
+    return s.shaped((6, 33), -1) if is_flat else s
 
 
 def _of_four_dimensions(probe: Probe) -> Sample:
@@ -310,26 +305,6 @@ def large(probe: Probe, runner: Runner) -> str:
         if (off := expected.wrong(parts[i])).any():
             return f"elements from {int(i) * off.size:,} of {parts.size:,}: {places(off)}"
     return ""
-
-
-def ignored_index(probe: Probe, s: Sample, name: str) -> int | None:
-    """Return the class index that does not count, if the kernel takes one."""
-    domain = probe.record.array_domains(dict(s.parameters))[name][0]
-    ignored = s.parameters.get(domain.ignored)
-    return None if ignored is None or not probe.kernel.takes(domain.ignored) else int(ignored)
-
-
-def with_some_ignored(probe: Probe, s: Sample) -> Sample:
-    """Return a sample of which every third class index is one that does not count."""
-    arrays = dict(s.arrays)
-    for name, target in s.arrays.items():
-        if (
-            not target.is_floating_point()
-            and (ignored := ignored_index(probe, s, name)) is not None
-        ):
-            arrays[name] = target.clone()
-            arrays[name][::3] = ignored
-    return replace(s, arrays=arrays)
 
 
 TESTS: dict[str, Callable[[Mode, Probe, Runner], str]] = {

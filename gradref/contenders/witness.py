@@ -109,7 +109,7 @@ def _jvp(question: Question) -> Tensor:
     s, name = question.sample, question.quantity.along or question.record.arguments[0]
 
     def f(moving: Tensor) -> Tensor:
-        return _call(replace(question, sample=replace(s, arrays={**s.arrays, name: moving})))
+        return _call(replace(question, sample=s.having(**{name: moving})))
 
     result: Tensor = torch.func.jvp(f, (s.arrays[name],), (question.tangent,))[1]
     return result

@@ -86,6 +86,10 @@ class Sample:
             parameters=parameters,
         )
 
+    def having(self, **arrays: Tensor) -> Sample:
+        """Return the same with other arrays in the place of some."""
+        return replace(self, arrays={**self.arrays, **arrays})
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """Return the same with every array and vector changed."""
         return replace(

@@ -25,7 +25,6 @@ from gradref.judge.verdict import Status, Verdict
 from gradref.report.summary import lines, main_findings, overviews
 from gradref.report.text import (
     LINE_HEADER,
-    SHORT,
     VERDICT_HEADER,
     VERDICT_LEGEND,
     by_cause,
@@ -43,6 +42,7 @@ from gradref.report.text import (
     telling_findings,
     verdict_cells,
 )
+from gradref.runs.choices import SHORT
 from gradref.runs.run import Run
 
 STYLES: dict[Status, str] = {

@@ -12,8 +12,7 @@ from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
 from gradref.judge.ulp import Errors
 from gradref.judge.verdict import OURS, TORCH, Finding, Verdict
 from gradref.report.summary import ORDERS, Line, Overview, severity
-
-SHORT = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+from gradref.runs.choices import SHORT
 
 HEX = re.compile(r" \(-?0x[^)]*\)")
 """A number in hex behind the same in decimal."""

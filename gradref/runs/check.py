@@ -235,12 +235,12 @@ def is_named(verdict: Verdict, pattern: str) -> bool:
     return re.fullmatch(literal, verdict.name) is not None
 
 
-def ulp_of(text: str) -> float:
-    """Return the number in a claim like ``1ulp`` or ``0.5``."""
+def ulp_of(text: str, name: str = "claim") -> float:
+    """Return the number in a claim like ``1ulp`` or ``0.5``; ``name`` is the argument's."""
     try:
         value = float(text.strip().removesuffix("ulp").strip())
     except ValueError:
         value = -1.0
     if not 0.5 <= value < float("inf"):
-        reject("claim", repr(text), "a number of ulp that is at least 0.5, as in 1ulp")
+        reject(name, repr(text), "a number of ulp that is at least 0.5, as in 1ulp")
     return value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-SHORT = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
-"""The dtypes by the names that a command takes besides torch's."""
+SHORT = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+"""The dtypes, with the names that a command takes besides torch's, and shows."""
+
+_LONG = {short: dtype for dtype, short in SHORT.items()}
 
 Mode = Literal["link", "quick", "full", "exhaustive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -22,9 +24,9 @@ def dtypes_of(*texts: str) -> list[str]:
     >>> dtypes_of("bf16, f32", "float32")
     ['bfloat16', 'float32']
     """
-    names = [SHORT.get(name.strip(), name.strip()) for text in texts for name in text.split(",")]
+    names = [_LONG.get(name.strip(), name.strip()) for text in texts for name in text.split(",")]
     for name in names:
-        if name not in SHORT.values():
-            wants = f"one of {', '.join((*SHORT, *SHORT.values()))}"
+        if name not in SHORT:
+            wants = f"one of {', '.join((*_LONG, *SHORT))}"
             raise ValueError(f"dtype: got {name!r}, wants {wants}")
     return list(dict.fromkeys(names))

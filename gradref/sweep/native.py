@@ -8,6 +8,7 @@ from typing import Any
 
 from gradref.arrays import narrowed, native, widen
 from gradref.declare.operation import Operation
+from gradref.environment import compiler
 from gradref.fusion.compiler import code_generator
 from gradref.fusion.fused import Fused, fuse
 from gradref.fusion.passes import CommonSubexpressionElimination
@@ -40,6 +41,12 @@ class NativeSweep(Sweep):
     def source(self) -> str:
         """Return the digest of the formula with its float32 forms, and of what compiles it."""
         return _kernel_digest(self.declared)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the result depends on: for a CPU also what compiles the kernel."""
+        compiled_by = {"c++ compiler": compiler()} if self.device == "cpu" else {}
+        return {**super().environment, **compiled_by}
 
 
 @cache

@@ -143,6 +143,11 @@ class Sweep:
             return source_digest(self.candidate)
         return _formula_digest(self.declared)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the result depends on besides the code of the subject."""
+        return environment()
+
     def found(self, folder: Path) -> Certificate | None:
         """Return the certificate in a folder; None unless it has this source and these bounds."""
         for found in archive.read(archive.path_of(folder, self.record.name)):
@@ -154,7 +159,7 @@ class Sweep:
     def certified(self, folder: Path) -> Certificate | None:
         """Return the certificate in a folder; None unless it also has this environment."""
         found = self.found(folder)
-        return found if found is not None and found.environment == environment() else None
+        return found if found is not None and found.environment == self.environment else None
 
     def run(self, folder: Path, on_chunk: Callable[[int, int], None]) -> Certificate:
         """Sweep the chunks that no journal holds, and write the certificate of all.
@@ -202,7 +207,7 @@ class Sweep:
     def _key(self, float64: Float64Error) -> str:
         """Return a digest of everything that the result of a chunk depends on."""
         about = (self.name, self.source, self.chunk_size, self.bounds)
-        parts = (about, asdict(float64), environment())
+        parts = (about, asdict(float64), self.environment)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _sweep(self, comparison: Pass, chunk: int) -> Chunk:
@@ -266,7 +271,7 @@ class Sweep:
             dtype=self.dtype,
             device=self.device,
             source=self.source,
-            environment=environment(),
+            environment=self.environment,
             grade=grade,
             float64=float64,
             regions={name: Region(self.bounds[name], totals[name]) for name in self.bounds},

@@ -48,7 +48,7 @@ class Conformance:
         modes: dict[str, Mode] = {known: known for known in MODES}
         if mode not in modes:
             reject("mode", repr(mode), f"one of {', '.join(MODES)}")
-        claim = None if max_ulp is None else ulp_of(str(max_ulp))
+        claim = None if max_ulp is None else ulp_of(str(max_ulp), "max_ulp")
         named = [dtypes] if isinstance(dtypes, str) else dtypes
         chosen = dtypes_of(*(str(dtype).removeprefix("torch.") for dtype in named))
         return cls(operation, tuple(chosen), grad, Options(modes[mode], claim=claim), settings)

@@ -40,7 +40,6 @@ JUDGE = "tests/test_judge.py"
 TRUTH = "tests/test_truth.py"
 SWEEP = "tests/test_sweep.py -k not any_number"
 TALLY = "tests/test_sweep.py -k tall or quantile"
-PLANTED = "tests/test_planted.py -k sigmoid-second or relu-value or mse_loss-gradient or passes"
 JUDGING = """tests/test_judge.py tests/test_reported.py tests/test_kernel_contract.py
     tests/test_check.py tests/test_contenders.py tests/test_planted.py tests/test_sweep.py
     tests/test_mutants.py tests/test_hostile.py"""
