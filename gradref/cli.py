@@ -276,8 +276,15 @@ def check(
     ] = "torch",
     gate: Annotated[
         GateName,
-        typer.Option(help="Bounds for rows: those of usual algorithms, or of a stable one."),
+        typer.Option(
+            help="standard: beyond the normal range, at inf, NaN and kinks fail only what is"
+            " worse than torch; torch: so everywhere; strict: nowhere."
+        ),
     ] = "standard",
+    within: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW:HIGH", help="Judge only arguments in a range."),
+    ] = None,
     xfails: Annotated[
         Path | None,
         typer.Option(
@@ -312,14 +319,15 @@ def check(
 
     from gradref.judge.verdict import DTYPES
     from gradref.report import files, terminal
-    from gradref.runs.check import check_subject, ulp_of
+    from gradref.runs.check import check_subject, range_of, ulp_of
     from gradref.runs.options import Options
 
     console, chosen = Console(), _dtypes(dtype or DTYPES)
     _devices([device])
     try:
         bound = None if claim is None else ulp_of(claim)
-        options = Options(mode, seed, bound, kinks, gate, device)
+        limits = None if within is None else range_of(within)
+        options = Options(mode, seed, bound, kinks, gate, device, range=limits)
         with terminal.progress(console, 1, "starting") as bar:
             task = bar.task_ids[0]
 

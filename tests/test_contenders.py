@@ -21,7 +21,7 @@ from gradref.judge.verdict import Case
 from gradref.runs.check import cases, check
 from gradref.runs.options import Options
 
-GATE = of_kernel(None, strict=False, kinks="torch")
+GATE = of_kernel(None, "standard", "torch")
 
 # --- memory --------------------------------------------------------------------------------------
 

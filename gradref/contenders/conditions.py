@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +25,7 @@ from gradref.contenders.libraries import (
 )
 from gradref.contenders.probe import NotTriedError, Probe, probes
 from gradref.contenders.sandbox import Runner
-from gradref.judge.gates import Gate, Mask
+from gradref.judge.gates import Gate, Kind, Mask
 from gradref.judge.questions import Answer, Sample, quantities
 from gradref.judge.verdict import Case
 from gradref.truth.jets import Floats
@@ -62,15 +62,16 @@ def broken_conditions(
     runner: Runner,
     gate: Gate,
     seed: int,
-    failed: Collection[str],
+    known: Mapping[str, Kind],
     conditions: Sequence[Condition],
 ) -> Iterator[tuple[str, str, Answer]]:
     """Yield each condition with the way that the kernel was asked, and what is wrong, if so.
 
-    What has ``failed`` already, and gives no results, is not asked again.
+    ``known`` has the gravest kind of failure of each quantity; one that is wrong, and gives no
+    results, is not asked again.
     """
     seen: set[tuple[str, str, str]] = set()
-    for probe in probes(kernel, case, gate, seed, failed):
+    for probe in probes(kernel, case, gate, seed, known):
         if not _is_offered(probe, runner):
             continue
         q = probe.quantity
@@ -298,6 +299,8 @@ def _rows_apart(probe: Probe, runner: Runner) -> str:
         real = [name for name in probe.real(s) if name not in s.by_class]
         high = {name: _with_high_row(s.arrays[name]) for name in real}
         s = s.having(**high)
+        if not probe.is_taken(s):
+            raise NotTriedError
     heard = probe.ask(runner, s)
     if heard.results is None:
         return heard.problem
@@ -322,6 +325,8 @@ def _nan_everywhere(probe: Probe, runner: Runner) -> str:
         raise NotTriedError
     s = probe.sample(33, 1)
     s = s.having(x=torch.full_like(s.arrays["x"], torch.nan))
+    if not probe.is_taken(s):
+        raise NotTriedError
     heard = probe.ask(runner, s)
     if heard.results is None:
         return heard.problem

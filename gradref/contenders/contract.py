@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 from gradref.arrays import reject
 from gradref.declare.operation import Operation
@@ -20,13 +21,17 @@ Special = Literal["truth", "torch", "any"]
 """What a kernel gives at NaN or at infinities: the truth, or else what torch does, or anything."""
 
 
+EVERYTHING = (-math.inf, math.inf)
+
+
 @dataclass(frozen=True)
 class Contract:
     """What a kernel asks of its arguments, and in what its results differ from the usual.
 
     ``result_dtype`` is that of its values, empty for the dtype of the arguments; ``ranks`` are
     those it takes, none for all; ``contiguous`` says that it takes no other layout, ``in_place``
-    into which arguments it may write. ``accepts`` names the parameters that it takes by name, None
+    into which arguments it may write. Arguments that may be any real number are in ``range``.
+    ``accepts`` names the parameters that it takes by name, None
     for those of its signature.
     """
 
@@ -37,6 +42,7 @@ class Contract:
     subnormals: Subnormals = "keep"
     nan: Special = "truth"
     inf: Special = "truth"
+    range: tuple[float, float] = EVERYTHING
     accepts: tuple[str, ...] | None = None
 
     @classmethod
@@ -74,9 +80,21 @@ class Contract:
         declared = self.nan if math.isnan(value) else self.inf if math.isinf(value) else "truth"
         return declared == "any"
 
+    def covers(self, values: Tensor) -> bool:
+        """Return whether numbers are in the range; NaN is only in one of all numbers."""
+        low, high = self.range
+        return self.range == EVERYTHING or bool(((values >= low) & (values <= high)).all())
+
     def takes_rank(self, rank: int) -> bool:
         """Return whether the kernel takes arrays of a rank."""
         return not self.ranks or rank in self.ranks
+
+
+def is_range(value: Any) -> bool:
+    """Return whether something is a lower and a higher number."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    return all(isinstance(v, int | float) for v in value) and bool(value[0] < value[1])
 
 
 KEYS = tuple(f.name for f in fields(Contract))
@@ -94,6 +112,8 @@ def _problem(key: str, value: Any, arguments: Collection[str], parameters: Colle
     if key in choices:
         is_one = isinstance(value, bool | str) and value in choices[key]
         return "" if is_one else f"one of {', '.join(map(str, choices[key]))}"
+    if key == "range":
+        return "" if is_range(value) else "two numbers, the lower one first"
     lists: dict[str, Collection[Any]] = {
         "ranks": range(1, 9),
         "in_place": arguments,

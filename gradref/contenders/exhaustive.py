@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gradref.contenders.candidate import Candidate
+from gradref.contenders.contract import EVERYTHING
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.sandbox import Host
 from gradref.judge.gates import Gate
@@ -85,6 +86,10 @@ def exhaustive(kernel: Kernel, case: Case, host: Host, gate: Gate) -> Iterator[V
         return
     if kernel.contract.dtype_of_values(case.torch_dtype) != case.torch_dtype:
         words = "results of another dtype than the inputs are not certified"
+        yield Verdict.without_result(kernel.name, case, "all 2^32", "unsupported", words)
+        return
+    if kernel.contract.range != EVERYTHING:
+        words = "a sweep has every input, and a range is declared"
         yield Verdict.without_result(kernel.name, case, "all 2^32", "unsupported", words)
         return
     for sweep in sweeps(kernel, case, host, gate):

@@ -72,6 +72,12 @@ class Kernel:
         """Whether the elements of a row depend on each other."""
         return self.record.kind != "elementwise" and self.record.coupled is not None
 
+    def within(self, limits: tuple[float, float] | None) -> Kernel:
+        """Return the kernel as one for a range of arguments; None leaves what it declares."""
+        if limits is None:
+            return self
+        return replace(self, contract=replace(self.contract, range=limits))
+
     @classmethod
     def of(cls, name: str, entry: Any) -> Kernel:
         """Return the kernel of an entry of ``KERNELS``; keys other than ``KEYS`` are settings.

@@ -6,7 +6,7 @@ float64 move when the arguments do, by the roundoff of the arithmetic that kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,14 +17,16 @@ from torch import Tensor
 
 from gradref.contenders.call import Call, Returned
 from gradref.contenders.candidate import Candidate
+from gradref.contenders.contract import EVERYTHING
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Draw, Operation
-from gradref.judge.gates import BACKWARD, DOUBLE, SMALLEST_FLOAT32, Gate, Mask
-from gradref.judge.inputs import rounded
-from gradref.judge.questions import Quantity, Question, Sample, draw_sample, quantities
+from gradref.judge.gates import BACKWARD, DOUBLE, SMALLEST_FLOAT32, Gate, Kind, Mask
+from gradref.judge.inputs import into_range, rounded
+from gradref.judge.kinds import out_of_range
+from gradref.judge.questions import Quantity, Question, Sample, draw_sample, quantities, real_arrays
 from gradref.judge.ulp import errors, spacing, to_floats
 from gradref.judge.verdict import Case
 from gradref.truth.jets import Balls, Floats
@@ -115,6 +117,8 @@ class Probe:
     seed: int
     fails: bool = False
     """Whether the quantity has failed already, at the inputs that accuracy is judged at."""
+    underflows: bool = False
+    """Whether failures beyond the normal range are let pass there."""
 
     @property
     def record(self) -> Operation:
@@ -159,24 +163,29 @@ class Probe:
             for spread in spreads
         )
         parameters = {**record.parameters, **self.case.parameters}
-        return Sample({"x": x}, vector, tangent, parameters)
+        return Sample({"x": self._inside(x)}, vector, tangent, parameters)
+
+    def _inside(self, values: Tensor) -> Tensor:
+        """Return numbers in the range that the kernel is for."""
+        within = self.kernel.contract.range
+        return values if within == EVERYTHING else into_range(values, within, self.seed)
 
     def ordinary(self, s: Sample) -> dict[str, Tensor]:
         """Return the arrays without the extremes that accuracy is judged at."""
         rng = np.random.default_rng([self.seed, s.grad_output.numel(), 2])
         domains = self.record.array_domains({**s.parameters, **s.arrays})
-        return {
+        drawn = {
             name: rounded(_ordinary(domains[name][0].draw, tuple(a.shape), rng), a.dtype).to(
                 a.device
             )
             for name, a in s.arrays.items()
             if domains[name][0].draw in ("real", *ORDINARY, *DISTRIBUTIONS)
         }
+        return drawn | {name: self._inside(drawn[name]) for name in self.real(s)}
 
     def real(self, s: Sample) -> set[str]:
-        """Return the arrays that may hold any real number."""
-        domains = self.record.array_domains({**s.parameters, **s.arrays}).items()
-        return {name for name, found in domains if name in s.arrays and found[0].draw == "real"}
+        """Return the arrays of rows that may hold any real number."""
+        return set() if self.record.kind == "elementwise" else real_arrays(self.record, s)
 
     def discrete(self, s: Sample) -> set[str]:
         """Return the arrays of which no number has another one near it."""
@@ -221,6 +230,9 @@ class Probe:
 
     def is_taken(self, s: Sample) -> bool:
         """Return whether the function takes what a sample has."""
+        contract = self.kernel.contract
+        if not all(contract.covers(s.arrays[name]) for name in real_arrays(self.record, s)):
+            return False
         return self.candidate.calls(self.question(s), self.role) is not None
 
     def ask(
@@ -266,7 +278,10 @@ class Probe:
         def lost() -> Floats:
             with np.errstate(over="ignore", invalid="ignore"):
                 size = self._growth(s) * unit * self._condition(s, truth) + self._underflow(s)
-                return np.asarray(np.nan_to_num(size / spacing(truth, dtype), nan=0.0))
+                lost = np.asarray(np.nan_to_num(size / spacing(truth, dtype), nan=0.0))
+            if self.underflows and self.record.kind == "elementwise":
+                lost[out_of_range(to_floats(s.arrays["x"]), truth, dtype)] = np.inf
+            return lost
 
         return Expected(truth, claim, dtype, lost)
 
@@ -392,11 +407,11 @@ class _Nobody:
 
 
 def probes(
-    kernel: Kernel, case: Case, gate: Gate, seed: int, failed: Collection[str]
+    kernel: Kernel, case: Case, gate: Gate, seed: int, known: Mapping[str, Kind]
 ) -> Iterator[Probe]:
     """Yield every way to ask a kernel for a quantity: a derivative with a vector if it takes one.
 
-    ``failed`` names the quantities that have failed already.
+    ``known`` has the gravest kind of failure of those quantities that have any already.
     """
     candidate = Candidate(kernel, _Nobody())
     small = draw_sample(kernel.record, case, 3, 2, seed)
@@ -407,7 +422,9 @@ def probes(
     ]
     roles_with_vector = {role for role, quantity in asked if quantity.role == "vjp"}
     for role, quantity in asked:
-        probe = Probe(kernel, case, role, quantity, gate, seed, quantity.name in failed)
+        worst = known.get(quantity.name)
+        state = {"fails": worst == "wrong", "underflows": worst == "range"}
+        probe = Probe(kernel, case, role, quantity, gate, seed, **state)
         is_covered = quantity.role == "derivative" and role in roles_with_vector
         if not is_covered and probe.is_taken(probe.sample(3, 2)):
             yield probe

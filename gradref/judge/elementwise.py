@@ -42,6 +42,7 @@ class ElementwiseExam:
     seed: int
     dtypes: tuple[str, ...]
     limit: int | None = None
+    within: tuple[float, float] = (-np.inf, np.inf)
     declared: Operation | None = None
 
     @cached_property
@@ -67,7 +68,14 @@ class ElementwiseExam:
 
     @cached_property
     def x(self) -> Tensor:
-        """The inputs, on no device yet."""
+        """The inputs, on no device yet: those in the range, with NaN if it has every number."""
+        low, high = self.within
+        everything = self._of_every_size
+        keep = (everything >= low) & (everything <= high)
+        return everything[keep | (everything.isnan() & bool(np.isinf([low, high]).all()))]
+
+    @cached_property
+    def _of_every_size(self) -> Tensor:
         own = self._drawn(self.case.torch_dtype)
         if self.limit is not None and len(own) > self.limit:
             rng = np.random.default_rng(self.seed)
@@ -173,6 +181,7 @@ class ElementwiseExam:
             describe=lambda index: self._describe(quantity, index),
             zero_sign=self._zero_sign(order, truth, is_product),
             zero_signs_count=gate.zero_signs,
+            as_torch=gate.as_torch,
             excused=self._excused(quantity, gate, results),
             settle=None if is_product else partial(self._settle_ties, order, results, dtype),
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradref.judge.gates import Mask
+from gradref.judge.gates import Kind, Mask
+from gradref.judge.kinds import any_of, kinds, no_worse, out_of_range
 from gradref.judge.ulp import Errors, errors, wrong_zero_signs
 from gradref.judge.verdict import (
     OURS,
@@ -19,6 +20,7 @@ from gradref.judge.verdict import (
     Place,
     Point,
     Status,
+    Tolerated,
     Verdict,
     ordinariness,
     relative_error,
@@ -79,6 +81,7 @@ class Evidence:
     describe: Callable[[int], Place]
     zero_sign: Floats
     zero_signs_count: bool = False
+    as_torch: Collection[Kind] = ()
     mistakes: Callable[[], Iterable[Mistake]] = tuple
     excused: Mapping[str, Mask] = field(default_factory=dict)
     settle: Settle | None = None
@@ -106,33 +109,31 @@ class Evidence:
 
     def parts(self) -> Iterator[Evidence]:
         """Yield the evidence of ordinary points, and that of special ones if there are any."""
-        special = self.regions.get(SPECIAL, np.zeros(len(self.got), dtype=bool))
-        yield self.part("", ~special)
-        if special.any():
-            yield self.part(f" [{SPECIAL}]", special)
+        yield self.part("", ~self._special)
+        if self._special.any():
+            yield self.part(f" [{SPECIAL}]", self._special)
 
     def verdict(self, explain: Explain | None = None) -> Verdict:
         """Return the judgement; a failure with its worst input, branch and probable cause."""
-        dtype = self.dtype
-        ulp = errors(self.got, self.truth, dtype)
+        ulp = errors(self.got, self.truth, self.dtype)
         if self.settle is not None:
             self.settle(np.arange(len(ulp)), ulp)
-        excused = np.zeros(len(ulp), dtype=bool)
-        for part in self.excused.values():
-            excused |= part
+        excused = any_of(self.excused.values(), ulp)
         ulp[excused] = 0.0
         decided = ~np.isnan(self.allowed)
-        wrong = decided & ((ulp > self.allowed) | np.isinf(ulp))
-        if self.zero_signs_count:
-            wrong |= wrong_zero_signs(self.got, self.zero_sign)
-        plain = decided & (self.allowed <= PLAIN * np.min(self.allowed[decided], initial=np.inf))
-        share = np.divide(ulp, self.allowed, out=np.full_like(ulp, np.inf), where=np.isfinite(ulp))
-        used = np.where(decided, np.where(wrong, np.maximum(share, np.nextafter(1, 2)), share), -1)
+        theirs = {who: errors(v, self.truth, self.dtype) for who, v in self.others.items()}
+        failed_as = self._kinds(ulp, decided & ~excused)
+        tolerated = self._tolerated(ulp, failed_as, theirs)
+        let_pass = any_of(tolerated.values(), ulp)
+        wrong = any_of(failed_as.values(), ulp) & ~let_pass
+        counts = decided & ~(let_pass & ~failed_as["zero's sign"])
+        plain = counts & (self.allowed <= PLAIN * np.min(self.allowed[decided], initial=np.inf))
+        share = self._share(ulp)
+        used = np.where(counts, np.where(wrong, np.maximum(share, np.nextafter(1, 2)), share), -1)
         worst = int(np.argmax(used)) if len(used) else -1
         undecided = int((~decided).sum())
         failed = bool(wrong.any()) or (undecided > 0 and self.grade == "proved")
         status: Status = "fail" if failed else "pass"
-        theirs = {who: errors(values, self.truth, dtype) for who, values in self.others.items()}
         verdict = Verdict(
             contender=self.contender,
             label=self.case.label,
@@ -143,7 +144,7 @@ class Evidence:
             status=status,
             bound=self.bound,
             grade=self.grade,
-            used=float(used[worst]) if worst >= 0 else 0.0,
+            used=max(float(used[worst]), 0.0) if worst >= 0 else 0.0,
             judged=int((decided & ~excused).sum()),
             undecided=undecided,
             excluded=int((decided & excused).sum()),
@@ -154,11 +155,16 @@ class Evidence:
             },
             agreement=self._agreement(decided),
             regions={
-                name: Errors.of(ulp, self.got, self.truth.high, decided & part, self.zero_sign)
+                name: Errors.of(ulp, self.got, self.truth.high, counts & part, self.zero_sign)
                 for name, part in self.regions.items()
                 if part.any()
             },
-            worst=self._worst(ulp, decided),
+            worst=self._worst(ulp, counts),
+            tolerated=tuple(
+                Tolerated(kind, int(part.sum()), self._worst_of(ulp, part))
+                for kind, part in tolerated.items()
+                if part.any()
+            ),
             notes=tuple(
                 f"{why}: {part.sum():,}" for why, part in self.excused.items() if part.any()
             ),
@@ -168,15 +174,51 @@ class Evidence:
             return verdict
         return replace(
             verdict,
-            point=Point(
-                self.describe(worst),
-                float(self.got[worst]),
-                float(self.truth.high[worst]),
-                float(ulp[worst]),
-                float(self.allowed[worst]),
-                ", ".join(name for name, part in self.branches.items() if part[worst]),
-            ),
+            point=self._point(ulp, worst),
+            kind=next((kind for kind, part in failed_as.items() if failed and part[worst]), None),
             words=self._words(explain, ulp, wrong, worst) if failed else (),
+        )
+
+    def _kinds(self, ulp: Floats, counted: Mask) -> dict[Kind, Mask]:
+        """Return the results that are off by more than is allowed, by the kind of failure."""
+        exceeds = counted & ((ulp > self.allowed) | np.isinf(ulp))
+        signs = counted & wrong_zero_signs(self.got, self.zero_sign)
+        outside = out_of_range(self.x, self.truth.high, self.dtype)
+        return kinds(exceeds, signs, self._special, outside)
+
+    def _tolerated(
+        self, ulp: Floats, failed_as: Mapping[Kind, Mask], theirs: Mapping[str, Floats]
+    ) -> dict[Kind, Mask]:
+        """Return the failures that are let pass, as a zero's sign does not count or as torch's."""
+        found: dict[Kind, Mask] = {}
+        if not self.zero_signs_count:
+            found["zero's sign"] = failed_as["zero's sign"]
+        if TORCH in theirs:
+            order = self.x if self.is_elementwise else self.allowed
+            near = no_worse(ulp, theirs[TORCH], order, self._special)
+            found |= {kind: failed_as[kind] & near for kind in self.as_torch}
+        return found
+
+    @property
+    def _special(self) -> Mask:
+        return self.regions.get(SPECIAL, np.zeros(len(self.got), dtype=bool))
+
+    def _share(self, ulp: Floats) -> Floats:
+        """Return the share of what is allowed that is used up."""
+        out = np.full_like(ulp, np.inf)
+        return np.divide(ulp, self.allowed, out=out, where=np.isfinite(ulp))
+
+    def _worst_of(self, ulp: Floats, part: Mask) -> Point:
+        return self._point(ulp, int(np.argmax(np.where(part, ulp, -1.0))))
+
+    def _point(self, ulp: Floats, at: int) -> Point:
+        return Point(
+            self.describe(at),
+            float(self.got[at]),
+            float(self.truth.high[at]),
+            float(ulp[at]),
+            float(self.allowed[at]),
+            ", ".join(name for name, part in self.branches.items() if part[at]),
         )
 
     def _worst(self, ulp: Floats, decided: Mask) -> dict[str, float]:

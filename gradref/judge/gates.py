@@ -38,6 +38,13 @@ SMALLEST_FLOAT32 = 2.0**-149
 
 Kinks = Literal["torch", "subdifferential"]
 
+Kind = Literal["wrong", "range", "special", "zero's sign"]
+"""Of a failing result, by its input: an ordinary one; where the truth or a number that it is
+computed from leaves the normal range; infinity, NaN or a kink; a zero that has the wrong sign.
+"""
+
+Name = Literal["standard", "strict", "torch"]
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -45,7 +52,8 @@ class Gate:
 
     ``claims`` and ``row_claims`` are in ulp, ``unit`` is the unit roundoff that it is expected to
     compute with. ``usual_terms`` allows rows what the usual algorithms lose where a stable one
-    would not; ``zero_signs`` makes a zero of the wrong sign a failure.
+    would not; ``zero_signs`` makes a zero of the wrong sign a failure. Of failures ``as_torch`` a
+    kernel passes with those that torch has too.
     """
 
     claims: Mapping[torch.dtype, float]
@@ -54,6 +62,7 @@ class Gate:
     kinks: Kinks = "torch"
     usual_terms: bool = False
     zero_signs: bool = False
+    as_torch: Sequence[Kind] = ()
     grades: Mapping[torch.dtype, str] = field(default_factory=dict)
 
     def of_elements(
@@ -121,10 +130,23 @@ NOTABLE = Gate(
 """An error of torch beyond it is a finding: not even its own arithmetic excuses it."""
 
 
-def of_kernel(claim: float | None, *, strict: bool, kinks: Kinks) -> Gate:
-    """Return the gate of somebody's kernel; a claim of None is the usual one of each dtype."""
+AS_TORCH: Mapping[Name, Sequence[Kind]] = {
+    "strict": (),
+    "standard": ("range", "special"),
+    "torch": ("wrong", "range", "special"),
+}
+"""The kinds of failure that each gate lets pass where torch's results are no better."""
+
+
+def of_kernel(claim: float | None, name: Name, kinks: Kinks) -> Gate:
+    """Return the gate of somebody's kernel; a claim of None is the usual one of each dtype.
+
+    The strict gate holds rows to what a stable algorithm keeps, others to what usual ones do, and
+    it alone counts the sign of a zero.
+    """
     claims = CLAIMS if claim is None else dict.fromkeys(ALL, claim)
-    return Gate(claims, claims, UNITS, kinks, usual_terms=not strict, zero_signs=strict)
+    strict = name == "strict"
+    return Gate(claims, claims, UNITS, kinks, not strict, strict, AS_TORCH[name])
 
 
 def backward_error(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradref.declare.operation import Domain, Facts
 from gradref.truth.jets import Floats
@@ -113,6 +114,15 @@ def draw(
         return np.asarray(plain * rng.choice([1.0, 0.7], shape))
     distribution = _distribution(shape, rng)
     return distribution if domain.draw == "distribution" else np.log(distribution + 1e-3)
+
+
+def into_range(values: Tensor, within: tuple[float, float], seed: int) -> Tensor:
+    """Return numbers with those outside a range replaced by random ones inside."""
+    low, high = (min(max(end, -1e4), 1e4) for end in within)
+    rng = np.random.default_rng([seed, values.numel()])
+    inside = rounded(rng.uniform(low, high, tuple(values.shape)), values.dtype).to(values.device)
+    inside = inside.clamp(*within)
+    return torch.where((values >= within[0]) & (values <= within[1]), values, inside)
 
 
 def _real(shape: tuple[int, ...], rng: np.random.Generator, largest: float) -> Floats:

@@ -153,6 +153,14 @@ def draw_sample(
     )
 
 
+def real_arrays(record: Operation, s: Sample) -> set[str]:
+    """Return the arrays of a sample that may hold any real number."""
+    if record.kind == "elementwise":
+        return {"x"}
+    domains = record.array_domains({**s.parameters, **s.arrays}).items()
+    return {name for name, found in domains if name in s.arrays and found[0].draw == "real"}
+
+
 # --- quantities ----------------------------------------------------------------------------------
 
 Objects = NDArray[Any]

@@ -27,7 +27,16 @@ from torch import Tensor
 from gradref.declare.operation import Operation, formula_of
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import DOUBLE, NOTABLE, Gate
-from gradref.judge.questions import CHUNK, Quantity, Question, Sample, draw_sample, quantities
+from gradref.judge.inputs import into_range
+from gradref.judge.questions import (
+    CHUNK,
+    Quantity,
+    Question,
+    Sample,
+    draw_sample,
+    quantities,
+    real_arrays,
+)
 from gradref.judge.table import Table
 from gradref.judge.ulp import spacing, to_floats
 from gradref.judge.verdict import Case, Place, number
@@ -55,6 +64,7 @@ class RowsExam:
     own: int
     seed: int
     chunks: int = 15
+    within: tuple[float, float] = (-np.inf, np.inf)
     declared: Operation | None = None
 
     @cached_property
@@ -68,11 +78,20 @@ class RowsExam:
         is_coupled = self.record.coupled is not None
         lengths, times = (self.lengths, 1) if is_coupled else ((1,), 8)
         return [
-            draw_sample(self.record, self.case, length, count * times, self.seed, shared)
+            self._inside(
+                draw_sample(self.record, self.case, length, count * times, self.seed, shared)
+            )
             for length in lengths
             for count, shared in ((self.rows, True), (self.own, False))
             if count
         ]
+
+    def _inside(self, s: Sample) -> Sample:
+        """Return a sample with the arrays that may hold any number inside the range."""
+        if np.isinf(self.within).all():
+            return s
+        real = real_arrays(self.record, s)
+        return s.having(**{n: into_range(s.arrays[n], self.within, self.seed) for n in real})
 
     def questions(self) -> Iterator[tuple[Quantity, list[Question]]]:
         """Yield every quantity with what is asked for it, a question for each sample."""
@@ -156,6 +175,7 @@ class RowsExam:
             if size
             else np.zeros(0),
             zero_signs_count=gate.zero_signs,
+            as_torch=gate.as_torch,
         )
 
     def _lost_by_rounding_the_output(self, sample: Sample, role: str, gate: Gate) -> Floats:

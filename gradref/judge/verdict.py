@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gradref.declare.operation import Operation, called, operations
+from gradref.judge.gates import Kind
 from gradref.judge.ulp import Errors
 from gradref.truth.jets import Floats
 
@@ -139,6 +140,20 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Tolerated:
+    """Failures of a kind that a gate lets pass: how many, and the worst one."""
+
+    kind: Kind
+    count: int
+    point: Point
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Tolerated:
+        """Return what a file has of one."""
+        return cls(content["kind"], content["count"], Point.of_json(content["point"]))
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The judgement on one quantity of a contender, or on its behaviour under one condition.
 
@@ -146,8 +161,8 @@ class Verdict:
     ``judged``; the others were ``undecided``, as the truth is not known, or ``excluded``, as
     ``notes`` say. ``errors`` are those of the contender where the bound is narrow, ``others`` those
     of the witnesses at the same inputs; ``worst`` has the largest error in every class of inputs.
-    ``words`` say what is probably wrong, likeliest first, ``declared`` is the contract of the
-    contender.
+    A failure there is of a ``kind``; ``tolerated`` ones do not count. ``words`` say what is
+    probably wrong, likeliest first, ``declared`` is the contract of the contender.
     """
 
     contender: str
@@ -169,6 +184,8 @@ class Verdict:
     regions: Mapping[str, Errors] = field(default_factory=dict)
     worst: Mapping[str, float] = field(default_factory=dict)
     point: Point | None = None
+    kind: Kind | None = None
+    tolerated: tuple[Tolerated, ...] = ()
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -218,6 +235,7 @@ class Verdict:
             "worst": {name: float(ulp) for name, ulp in content["worst"].items()},
             "point": None if point is None else Point.of_json(point),
             "findings": tuple(Finding.of_json(finding) for finding in content["findings"]),
+            "tolerated": tuple(Tolerated.of_json(part) for part in content["tolerated"]),
             "words": tuple(content["words"]),
             "notes": tuple(content["notes"]),
             "declared": tuple(content["declared"]),

@@ -33,6 +33,7 @@ from gradref.report.text import (
     finding_line,
     finding_sentence,
     held,
+    let_pass,
     line_cells,
     line_title,
     notes,
@@ -195,6 +196,9 @@ def _show_sections(console: Console, shown: Iterable[Verdict]) -> None:
         _show_conditions(console, verdicts)
         for together in by_cause(verdicts):
             _show_words(console, together)
+        for line in let_pass(verdicts):
+            shown = f"[yellow]warning[/] {escape(line)}"
+            console.print(Padding(shown, (0, 0, 0, 2)), highlight=False)
         for (note, dtype), quantities in notes(verdicts).items():
             what = f"{', '.join(quantities)} {SHORT[dtype]}"
             line = f"[yellow]recorded[/] {escape(f'{what}: {note}')}"

@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Iterable, Mapping
 
 from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
+from gradref.judge.gates import Kind
 from gradref.judge.ulp import Errors
-from gradref.judge.verdict import OURS, TORCH, Finding, Verdict
+from gradref.judge.verdict import OURS, TORCH, Finding, Tolerated, Verdict
 from gradref.report.summary import ORDERS, Line, Overview, severity
 from gradref.runs.choices import SHORT
 
@@ -183,6 +184,24 @@ def sentences(verdict: Verdict, *others: Verdict) -> list[str]:
         numbers = f"got {point.got:.{digits}g}, truth {point.truth:.{digits}g}"
         of = f"{_together((verdict,))}: " if others else ""
         lines.append(f"{of}{numbers}{where} at {textwrap.shorten(at, 240, placeholder=' ...')}")
+    return lines
+
+
+def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return a line for each kind of failure that the gate let pass, with its worst input."""
+    found: dict[Kind, list[tuple[Verdict, Tolerated]]] = {}
+    for verdict in verdicts:
+        for part in verdict.tolerated:
+            found.setdefault(part.kind, []).append((verdict, part))
+    lines = []
+    for kind, those in found.items():
+        verdict, part = max(those, key=lambda one: one[1].point.ulp)
+        at = ", ".join(f"{n} = {HEX.sub('', v)}" for n, v in part.point.place.at.items())
+        where = f"{_together((verdict,))} gives {part.point.got:.4g}, truth {part.point.truth:.4g}"
+        what = f"{_together([v for v, _ in those])}: {sum(p.count for _, p in those):,} results"
+        than = " no worse than torch's" if kind != "zero's sign" else ""
+        at = textwrap.shorten(at, 80, placeholder=" ...")
+        lines.append(f"{kind}: {what}{than}; {where} at {at}")
     return lines
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from gradref.contenders.sandbox import Host, Runner, Sandbox
 from gradref.contenders.witness import Torch
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import SPECIAL, Evidence
+from gradref.judge.gates import Kind
 from gradref.judge.inputs import HALVES
 from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
@@ -47,15 +49,17 @@ def cases(
     ]
 
 
-def exam_of(case: Case, options: Options) -> Exam:
-    """Return the questions of a mode."""
+def exam_of(
+    case: Case, options: Options, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Exam:
+    """Return the questions of a mode, with arguments in a range."""
     dtype = case.torch_dtype
     if case.record.kind == "elementwise":
         limit = LINK_POINTS if dtype in HALVES and options.mode == "link" else None
         sizes = POINTS[options.mode]
-        return ElementwiseExam(case, sizes, options.seed, (case.dtype,), limit)
+        return ElementwiseExam(case, sizes, options.seed, (case.dtype,), limit, within)
     lengths, rows = ROW_SAMPLES[options.mode]
-    return RowsExam(case, lengths, 0, rows, options.seed)
+    return RowsExam(case, lengths, 0, rows, options.seed, within=within)
 
 
 def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Iterator[Verdict]:
@@ -73,12 +77,28 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
         explain=explain,
     )
     declared = kernel.contract.words
-    verdicts = [replace(v, declared=declared) for v in trial.verdicts(exam_of(case, options))]
+    exam = exam_of(case, options, kernel.contract.range)
+    verdicts = [replace(v, declared=declared) for v in trial.verdicts(exam)]
     yield from verdicts
     if any(verdict.errors is not None for verdict in verdicts):
-        failed = {v.quantity.removesuffix(f" [{SPECIAL}]") for v in verdicts if not v.passed}
-        for verdict in _conditions(kernel, case, runner, options, failed):
+        for verdict in _conditions(kernel, case, runner, options, _known(verdicts)):
             yield replace(verdict, declared=declared)
+
+
+def _known(verdicts: Iterable[Verdict]) -> dict[str, Kind]:
+    """Return the gravest kind of failure of every quantity that has any: one that fails is wrong.
+
+    A failure at infinity, NaN or a kink that is let pass says nothing of other inputs.
+    """
+    found: dict[str, Kind] = {}
+    for verdict in verdicts:
+        kinds = {part.kind for part in verdict.tolerated}
+        name = verdict.quantity.removesuffix(f" [{SPECIAL}]")
+        if not verdict.passed or "wrong" in kinds:
+            found[name] = "wrong"
+        elif "range" in kinds:
+            found.setdefault(name, "range")
+    return found
 
 
 @dataclass(frozen=True)
@@ -138,19 +158,19 @@ def not_taken(kernel: Kernel, device: str) -> Iterator[Verdict]:
 
 
 def _conditions(
-    kernel: Kernel, case: Case, runner: Runner, options: Options, failed: Collection[str]
+    kernel: Kernel, case: Case, runner: Runner, options: Options, known: Mapping[str, Kind]
 ) -> Iterator[Verdict]:
     """Yield a verdict for every condition, over all functions of the kernel."""
     is_quick = options.mode in ("link", "quick")
     wanted = conditions("quick" if is_quick else "full")
     if options.conditions is not None:
-        known = {c.name: c for c in (*conditions("full"), *wanted)}
-        wanted = tuple(c for name, c in known.items() if name in options.conditions)
+        named = {c.name: c for c in (*conditions("full"), *wanted)}
+        wanted = tuple(c for name, c in named.items() if name in options.conditions)
     elif options.mode == "link":
         return
     tried: dict[str, dict[str, Answer]] = {}
     gate, seed = options.held_to(), options.seed
-    for name, way, answer in broken_conditions(kernel, case, runner, gate, seed, failed, wanted):
+    for name, way, answer in broken_conditions(kernel, case, runner, gate, seed, known, wanted):
         tried.setdefault(name, {})[way] = answer
     for condition in wanted:
         if condition.name in tried:
@@ -186,7 +206,7 @@ def check_subject(
     """
     with sandbox or Sandbox(subject, operation) as runner:
         patterns = read_xfails(xfails) if xfails is not None else []
-        kernels = runner.kernels
+        kernels = [kernel.within(options.range) for kernel in runner.kernels]
         run = Run(subject, asdict(options))
         selected = cases(kernels, dtypes, options.device)
         used: set[str] = set()
@@ -233,6 +253,18 @@ def is_named(verdict: Verdict, pattern: str) -> bool:
     """Return whether a pattern names a verdict: * is any text, and all else itself."""
     literal = ".*".join(map(re.escape, pattern.split("*")))
     return re.fullmatch(literal, verdict.name) is not None
+
+
+def range_of(text: str) -> tuple[float, float]:
+    """Return the numbers in a range like ``-10:10``; one that is left out is an infinity."""
+    low, separator, high = text.partition(":")
+    try:
+        limits = (float(low or "-inf"), float(high or "inf"))
+    except ValueError:
+        limits = (math.nan, math.nan)
+    if not separator or not limits[0] < limits[1]:
+        reject("range", repr(text), "LOW:HIGH, the lower number first, as in -10:10")
+    return limits
 
 
 def ulp_of(text: str, name: str = "claim") -> float:

@@ -12,10 +12,11 @@ _LONG = {short: dtype for dtype, short in SHORT.items()}
 Mode = Literal["link", "quick", "full", "exhaustive"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Kinks = Literal["torch", "subdifferential"]
-GateName = Literal["standard", "strict"]
-"""What rows are held to: what the usual algorithms keep, or what a stable one does, as ours are.
-
-The strict gate also fails a zero of the wrong sign."""
+GateName = Literal["standard", "strict", "torch"]
+"""What fails. Strict: each result that is off by more than the claim, and the wrong sign of a zero.
+Standard: beyond the normal range and at special inputs only what torch does better, and no sign of
+a zero. Torch: only what torch does better at all.
+"""
 
 
 def dtypes_of(*texts: str) -> list[str]:

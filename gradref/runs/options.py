@@ -35,7 +35,8 @@ class Options:
     """What a check is asked for.
 
     ``claim`` is in ulp, None for the default of each dtype; ``conditions`` names the hostile ones
-    that are tried, at the sizes of the mode; None for those of the mode.
+    that are tried, at the sizes of the mode; None for those of the mode. ``range`` is that of the
+    arguments, None for what each kernel declares.
     """
 
     mode: Mode = "quick"
@@ -45,7 +46,8 @@ class Options:
     gate: GateName = "standard"
     device: str = "cpu"
     conditions: Collection[str] | None = None
+    range: tuple[float, float] | None = None
 
     def held_to(self) -> Gate:
         """Return the gate of the kernels."""
-        return gates.of_kernel(self.claim, strict=self.gate == "strict", kinks=self.kinks)
+        return gates.of_kernel(self.claim, self.gate, self.kinks)
