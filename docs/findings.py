@@ -38,7 +38,7 @@ def findings(run: Run) -> list[str]:
     """Return a table of the ordinary input of each operation at which torch loses most."""
     rows = []
     for finding in telling_findings(run.findings, MOST):
-        at = ", ".join(f"{name} = {HEX.sub('', value)}" for name, value in finding.at.items())
+        at = ", ".join(f"{name} = {HEX.sub('', value)}" for name, value in finding.place.at.items())
         numbers = [f"{value:.6g}" for value in (finding.truth, finding.torch, finding.ours)]
         name = f"`{finding.label}` {finding.quantity}"
         rows.append([name, finding.dtype, at, *numbers, ulp(finding.ulp)])

@@ -300,6 +300,7 @@ def check(
     failures: Annotated[
         bool, typer.Option("--failures", help="Show only what fails, and why.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All verdicts.")] = False,
     json: PathOption = None,
     junit: PathOption = None,
     markdown: PathOption = None,
@@ -339,7 +340,8 @@ def check(
     except (ValueError, ImportError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
     files.write(run, json=json, junit=junit, markdown=markdown, html=html)
-    terminal.show_kernels(console, run, summary=summary, failures=failures)
+    how: terminal.How = "in whole" if verbose else "in brief"
+    terminal.show_kernels(console, run, "summary" if summary else "failures" if failures else how)
     raise typer.Exit(run.exit_code)
 
 

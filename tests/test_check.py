@@ -342,7 +342,7 @@ def test_an_interrupted_check_keeps_what_is_judged(monkeypatch: pytest.MonkeyPat
     assert not run.finished
     assert {verdict.dtype for verdict in run.judged} == {"float32"}
     shown = io.StringIO()
-    terminal.show_kernels(Console(file=shown), run, summary=False, failures=False)
+    terminal.show_kernels(Console(file=shown), run, "in brief")
     assert "interrupted: " in shown.getvalue()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import torch
 from playwright.sync_api import sync_playwright
 from typer.testing import CliRunner
 
@@ -21,10 +20,9 @@ from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
 from gradref.cli import app
 from gradref.declare.operation import operations
 from gradref.judge.verdict import OURS as GRADREF
-from gradref.report.page import to_paste
 from gradref.runs.check import check_subject
 from gradref.runs.options import Options
-from gradref.runs.run import Run, read
+from gradref.runs.run import Run
 from gradref.runs.verify import jobs, verify_all
 from gradref.sweep.sweep import Sweep
 
@@ -35,7 +33,7 @@ import torch
 
 
 def silu(x):
-    return x / (1 + torch.exp(-x))
+    return x * torch.exp(x) / (1 + torch.exp(x))
 
 
 KERNELS = {"silu": {"forward": silu}}
@@ -115,19 +113,7 @@ def test_shows_what_was_measured(path: Path) -> None:
     assert "65,536" in silu, "a certificate, and proved verdicts"
     assert "mine.py" in silu
     assert "exp overflows" in silu or "fail" in silu
-    assert "x = torch.tensor(6.25, dtype=torch.bfloat16)" in silu, "a finding to paste"
-
-
-def test_findings_can_be_pasted(measured: list[str]) -> None:
-    findings = read(Path(measured[0].partition("=")[2])).findings
-    assert findings
-    for finding in findings:
-        namespace: dict[str, Any] = {"torch": torch}
-        exec(to_paste(finding), namespace)
-        for name, value in finding.at.items():
-            numbers = [float.fromhex(digits) for digits in re.findall(r"-?0x[0-9a-fp.+-]+", value)]
-            if numbers:
-                assert namespace[name].double().flatten().tolist() == numbers
+    assert "x = torch.tensor([6.25] * 64, dtype=torch.bfloat16)" in silu, "a finding to paste"
 
 
 def test_says_which_file_is_not_what_it_should_be(measured: list[str], tmp_path: Path) -> None:

@@ -119,18 +119,22 @@ def test_the_command_shows_as_much_as_is_wanted() -> None:
     verdicts = judged({"function": overflowing_softplus}, "softplus", "float32")
     run = Run("mine", {"mode": "link", "seed": 0}, verdicts=verdicts, finished=True)
 
-    def shown(**options: bool) -> str:
+    def shown(how: terminal.How) -> str:
         console = Console(width=100, record=True, file=io.StringIO())
-        terminal.show_kernels(console, run, **{"summary": False, "failures": False, **options})
+        terminal.show_kernels(console, run, how)
         return console.export_text()
 
-    assert "quantity" in shown()
-    summary = shown(summary=True)
+    assert "quantity" in shown("in whole")
+    brief = shown("in brief")
+    assert len(brief.splitlines()) <= 25
+    assert "exp overflows" in brief
+    assert "4e43 ✗" in brief
+    summary = shown("summary")
     assert "quantity" not in summary
     assert [line.split()[:3] for line in summary.splitlines() if "softplus" in line] == [
         ["softplus", str(len(verdicts)), str(len(run.failures))]
     ]
-    failures = shown(failures=True)
+    failures = shown("failures")
     assert "exp overflows" in failures
     assert " pass " not in failures
 

@@ -17,7 +17,7 @@ from gradref.formula.errorfree import two_product
 from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.gates import NOTABLE, Gate, Mask, near_roots
 from gradref.judge.inputs import HALVES, elementwise_inputs, rounded
-from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
+from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample, changed
 from gradref.judge.table import jets_table
 from gradref.judge.ulp import first_beyond, spacing, to_floats
 from gradref.judge.verdict import Case, Place, number
@@ -192,7 +192,7 @@ class ElementwiseExam:
         vector = {"vjp": "grad_output", "jvp": "tangent"}.get(quantity.role)
         if vector is not None:
             at[vector] = number(float(self.sample.grad_output[index]), dtype)
-        return Place(at)
+        return Place(at, parameters=changed(self.record, self.case.parameters))
 
     def of_the_product(self, allowed: Floats, order: int, truth: Balls) -> Floats:
         """Return what errors of f′ are worth in its product, to 2 times as many ulp, and rounding.

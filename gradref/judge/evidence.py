@@ -271,7 +271,7 @@ class Evidence:
                 region=region,
                 ulp=float(ulp[index]),
                 count=int(here.sum()),
-                at=self.describe(index).at,
+                place=self.describe(index),
                 truth=float(truth[index]),
                 torch=float(got[index]),
                 ours=float(self.got[index]),

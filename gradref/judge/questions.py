@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -151,6 +151,16 @@ def draw_sample(
         columns=1 if record.coupled else COLUMNS,
         by_class=tuple(name for name, domain in domains.items() if domain.extent == "class"),
     )
+
+
+def changed(record: Operation, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that are no arrays and not default, and the dimension of rows."""
+    defaults = record.parameters
+    return {
+        name: value
+        for name, value in parameters.items()
+        if not isinstance(value, Domain) and (name == "dim" or value != defaults.get(name))
+    }
 
 
 def real_arrays(record: Operation, s: Sample) -> set[str]:

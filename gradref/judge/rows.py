@@ -33,6 +33,7 @@ from gradref.judge.questions import (
     Quantity,
     Question,
     Sample,
+    changed,
     draw_sample,
     quantities,
     real_arrays,
@@ -168,9 +169,7 @@ class RowsExam:
                 "the entry of the true class": _joined(f.is_at_target for f in facts) > 0,
                 AT_THE_EDGE: _joined(f.is_at_the_edge for f in facts) > 0,
             },
-            describe=lambda index: _describe(
-                samples, results, quantity, self.case.torch_dtype, index
-            ),
+            describe=lambda index: _describe(asked, results, index),
             zero_sign=np.where(truth.high == 0, 0.0, np.nan_to_num(np.sign(truth.high)))
             if size
             else np.zeros(0),
@@ -201,24 +200,25 @@ def _joined(parts: Any) -> Floats:
     return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
 
 
-def _describe(
-    samples: list[Sample], results: list[Floats], q: Quantity, dtype: torch.dtype, index: int
-) -> Place:
+def _describe(asked: list[Question], results: list[Floats], index: int) -> Place:
     """Return the row, or the chunk, that a result belongs to, and its place in there."""
-    for sample, result in zip(samples, results, strict=True):
+    for question, result in zip(asked, results, strict=True):
+        q, sample = question.quantity, question.sample
         if index < result.size:
-            one = row_of(sample, q, result.size, index)
-            given = dict(one.arrays)
+            one = replace(question, sample=row_of(sample, q, result.size, index))
+            given = dict(one.sample.arrays)
             if q.has_grad_output:
                 given["grad_output"] = one.grad_output
             if q.has_tangent:
-                given["tangent"] = one.tangent
-            at = {name: show_values(a, dtype) for name, a in given.items()}
+                is_shared = q.along in question.record.shared
+                given["tangent"] = question.tangent if is_shared else one.tangent
+            at = {name: show_values(a, question.case.torch_dtype) for name, a in given.items()}
             rows = len(sample.grad_output) if q.reduction == "none" else len(sample.chunks())
             lead = () if len(result) == rows else (len(result) // rows,)
             shape = (*lead, *result.shape[1:])
             inside = np.unravel_index(index % (result.size // rows), shape) if shape else ()
-            return Place(at, shape, tuple(map(int, inside)))
+            parameters = changed(question.record, sample.parameters)
+            return Place(at, shape, tuple(map(int, inside)), parameters)
         index -= result.size
     raise IndexError(index)
 
@@ -236,8 +236,7 @@ def show_values(values: Tensor, dtype: torch.dtype) -> str:
     """Return an array as a person can paste it."""
     if not values.is_floating_point():
         return str(values.tolist())
-    one = values[0] if values.dim() > 1 and len(values) == 1 else values
-    return _nested(to_floats(one).tolist(), dtype)
+    return _nested(to_floats(values).tolist(), dtype)
 
 
 def _nested(values: Any, dtype: torch.dtype) -> str:

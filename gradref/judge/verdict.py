@@ -84,6 +84,25 @@ def _record(among: str, name: str) -> Operation:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a result is from: the arguments of a call, and which element of its result it is.
+
+    ``parameters`` are those that are not arrays, and not default.
+    """
+
+    at: Mapping[str, str]
+    shape: tuple[int, ...] = ()
+    index: tuple[int, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> Place:
+        """Return what a file has of one."""
+        shape, index = tuple(content["shape"]), tuple(content["index"])
+        return cls(content["at"], shape, index, content["parameters"])
+
+
+@dataclass(frozen=True)
 class Finding:
     """Where torch is furthest from the truth, with everything needed to see it oneself."""
 
@@ -95,7 +114,7 @@ class Finding:
     region: str
     ulp: float
     count: int
-    at: Mapping[str, str]
+    place: Place
     truth: float
     torch: float
     ours: float
@@ -104,16 +123,8 @@ class Finding:
     def of_json(cls, content: Mapping[str, Any]) -> Finding:
         """Return what a file has of one."""
         numbers = {name: float(content[name]) for name in ("ulp", "truth", "torch", "ours")}
-        return cls(**{**content, **numbers})
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a result is from: the arguments of a call, and which element of its result it is."""
-
-    at: Mapping[str, str]
-    shape: tuple[int, ...] = ()
-    index: tuple[int, ...] = ()
+        given = {k: v for k, v in content.items() if k != "snippet"}
+        return cls(**{**given, **numbers, "place": Place.of_json(content["place"])})
 
 
 @dataclass(frozen=True)
@@ -133,10 +144,8 @@ class Point:
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Point:
         """Return what a file has of one."""
-        place = content["place"]
         numbers = {name: float(content[name]) for name in ("got", "truth", "ulp", "allowed")}
-        found = Place(place["at"], tuple(place["shape"]), tuple(place["index"]))
-        return cls(found, **numbers, where=content["where"])
+        return cls(Place.of_json(content["place"]), **numbers, where=content["where"])
 
 
 @dataclass(frozen=True)
@@ -240,7 +249,8 @@ class Verdict:
             "notes": tuple(content["notes"]),
             "declared": tuple(content["declared"]),
         }
-        return cls(**{k: v for k, v in {**content, **read}.items() if k != "name"})
+        made = {"name", "snippet"}
+        return cls(**{k: v for k, v in {**content, **read}.items() if k not in made})
 
 
 def number(value: float, dtype: torch.dtype) -> str:

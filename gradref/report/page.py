@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from gradref.bench.results import Result
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, OURS
 from gradref.declare.operation import Facts, Operation, called
 from gradref.environment import environment
+from gradref.judge import snippet
 from gradref.judge.verdict import Finding, Verdict
 from gradref.report import declaration, documentation, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
@@ -200,20 +200,6 @@ NAMES = {
 }
 
 
-_HEX = re.compile(r" \(-?0x[^)]*\)")
-_CLASSES = re.compile(r"\[?\d+(, \d+)*\]?")
-
-
-def to_paste(finding: Finding) -> str:
-    """The input of a finding as Python."""
-    lines = []
-    for name, value in finding.at.items():
-        dtype = "int64" if _CLASSES.fullmatch(value) else finding.dtype
-        numbers = re.sub(r"\b(nan|inf)\b", r"torch.\1", _HEX.sub("", value))
-        lines.append(f"{name} = torch.tensor({numbers}, dtype=torch.{dtype})")
-    return "\n".join(lines)
-
-
 def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> None:
     """One file that needs no other, and no network."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -233,7 +219,7 @@ def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> 
         documentation=documentation,
         text=text,
         declaration=declaration,
-        to_paste=to_paste,
+        snippet=snippet,
         columns=COLUMNS,
         per_column=PER_COLUMN,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -21,12 +22,14 @@ from rich.progress import (
 from rich.table import Table
 
 from gradref.judge.pool import Outcome
+from gradref.judge.snippet import of_verdict
 from gradref.judge.verdict import Status, Verdict
 from gradref.report.summary import lines, main_findings, overviews
 from gradref.report.text import (
     LINE_HEADER,
     VERDICT_HEADER,
     VERDICT_LEGEND,
+    WRONG,
     by_cause,
     by_kernel,
     failure,
@@ -36,11 +39,13 @@ from gradref.report.text import (
     let_pass,
     line_cells,
     line_title,
+    matrix,
     notes,
     overview_cells,
     sections,
     sentences,
     telling_findings,
+    unsupported,
     verdict_cells,
 )
 from gradref.runs.choices import SHORT
@@ -158,20 +163,57 @@ def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
 # --- somebody's kernels --------------------------------------------------------------------------
 
 
-def show_kernels(console: Console, run: Run, *, summary: bool, failures: bool) -> None:
-    """Show what a check has to say: everything, or a line for each kernel, or its failures."""
-    if summary:
+How = Literal["in brief", "in whole", "failures", "summary"]
+"""What is shown of a check: a screen for each kernel, every verdict, or less."""
+
+
+def show_kernels(console: Console, run: Run, how: How) -> None:
+    """Show what a check has to say."""
+    if how == "summary":
         _show_summary(console, run)
-    if failures:
-        _show_sections(console, run.failures)
-    if not summary and not failures:
-        console.print(VERDICT_LEGEND + "\n")
-        _show_sections(console, run.verdicts)
+    elif how == "in brief":
+        _show_kernels_in_brief(console, run)
+    else:
+        if how == "in whole":
+            console.print(VERDICT_LEGEND + "\n")
+        _show_sections(console, run.failures if how == "failures" else run.verdicts)
     for problem in run.problems:
         console.print(f"[bold red]could not run[/] {escape(problem)}", highlight=False)
     for pattern in run.unused:
         console.print(f"[bold red]xfails[/]: {escape(pattern)} matches no verdict", highlight=False)
     console.print(_last_line(run), highlight=False)
+
+
+CAUSES = 2
+"""Causes of failures that are shown of a kernel in brief."""
+
+
+def _show_kernels_in_brief(console: Console, run: Run) -> None:
+    """Show a table for each kernel, by quantity and dtype, and what is wrong, failures first."""
+    shown = sections(run.verdicts)
+    for title, verdicts in sorted(shown, key=lambda one: all(v.passed for v in one[1])):
+        failed = [v for v in verdicts if not v.passed]
+        groups = by_cause(failed)
+        console.print(f"[bold]{escape(title)}[/]: worst error in ulp", highlight=False)
+        if declared := verdicts[0].declared:
+            console.print(f"  declares {escape('; '.join(declared))}", highlight=False)
+        header, rows = matrix(verdicts)
+        table = _table(header, header[:1])
+        for row in rows:
+            cells = [f"[bold red]{escape(c)}[/]" if WRONG in c else escape(c) for c in row]
+            table.add_row(*cells)
+        console.print(table)
+        for together in groups[:CAUSES]:
+            words = textwrap.shorten(sentences(*together)[0], 140, placeholder=" ...")
+            console.print(f"[bold red]fail[/] {escape(words)}", highlight=False)
+        if len(groups) > CAUSES:
+            console.print(f"and {len(groups) - CAUSES} more causes: --verbose")
+        for words in let_pass(verdicts):
+            console.print(f"[yellow]warning[/] {escape(words)}", highlight=False)
+        for words in unsupported(verdicts):
+            console.print(f"[yellow]unsupported[/] {escape(words)}", highlight=False)
+    if failed := [v for v in run.failures if v.point is not None]:
+        console.print(escape(of_verdict(failed[0])), highlight=False, soft_wrap=True)
 
 
 def _show_summary(console: Console, run: Run) -> None:
@@ -196,9 +238,9 @@ def _show_sections(console: Console, shown: Iterable[Verdict]) -> None:
         _show_conditions(console, verdicts)
         for together in by_cause(verdicts):
             _show_words(console, together)
-        for line in let_pass(verdicts):
-            shown = f"[yellow]warning[/] {escape(line)}"
-            console.print(Padding(shown, (0, 0, 0, 2)), highlight=False)
+        for words in let_pass(verdicts):
+            line = f"[yellow]warning[/] {escape(words)}"
+            console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
         for (note, dtype), quantities in notes(verdicts).items():
             what = f"{', '.join(quantities)} {SHORT[dtype]}"
             line = f"[yellow]recorded[/] {escape(f'{what}: {note}')}"
@@ -206,7 +248,7 @@ def _show_sections(console: Console, shown: Iterable[Verdict]) -> None:
         console.print()
 
 
-def _show_words(console: Console, verdicts: Sequence[Verdict]) -> None:
+def _show_words(console: Console, verdicts: Sequence[Verdict], *, shortened: bool = False) -> None:
     first, *rest = sentences(*verdicts)
     status = verdicts[0].status
     line = f"[{STYLES[status]}]{status}[/] {escape(first)}"
@@ -232,13 +274,11 @@ def _show_conditions(console: Console, verdicts: Iterable[Verdict]) -> None:
 
 
 def _last_line(run: Run) -> str:
-    unsupported = len(run.verdicts) - len(run.judged)
-    counts = f"{len(run.judged)} verdicts on {run.points:,} points; {unsupported} unsupported"
-    mode = f"mode {run.settings['mode']}, seed {run.settings['seed']}"
+    count, failed = len(run.judged), len(run.failures)
+    about = f"{run.points:,} points; mode {run.settings['mode']}, seed {run.settings['seed']}"
     if run.exit_code == 0:
-        return f"[bold green]pass[/]: {counts}; {mode}"
-    if not run.finished:
-        return f"[bold red]interrupted[/]: {counts}, {len(run.failures)} failed; {mode}"
-    if run.exit_code == 3:
-        return f"[bold red]could not run[/]: {counts}; {mode}"
-    return f"[bold red]not passed[/]: {counts}, {len(run.failures)} failed; {mode}"
+        return f"[bold green]pass[/]: {count} verdicts on {about}"
+    state = "not passed" if run.finished else "interrupted"
+    if run.finished and run.exit_code == 3:
+        state = "could not run"
+    return f"[bold red]{state}[/]: {failed} of {count} verdicts failed, on {about}"

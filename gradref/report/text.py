@@ -6,17 +6,19 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
 from gradref.judge.gates import Kind
 from gradref.judge.ulp import Errors
-from gradref.judge.verdict import OURS, TORCH, Finding, Tolerated, Verdict
+from gradref.judge.verdict import OURS, TORCH, Finding, Place, Tolerated, Verdict, order_of
 from gradref.report.summary import ORDERS, Line, Overview, severity
 from gradref.runs.choices import SHORT
 
 HEX = re.compile(r" \(-?0x[^)]*\)")
 """A number in hex behind the same in decimal."""
+
+DECIMAL = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?")
 
 PRIMES = {"f": "f", "f'": "f′", "f''": "f″"}
 
@@ -119,6 +121,49 @@ def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
+WRONG = "✗"
+"""What a failure is marked with, where colour may be missing."""
+
+
+def matrix(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
+    """Return a table of worst errors: a row for each quantity, a column for each dtype.
+
+    Verdicts on special inputs and conditions have a row each: how many hold, of how many.
+    """
+    dtypes = list(dict.fromkeys(v.dtype for v in verdicts if v.dtype in SHORT))
+    rows: dict[str, dict[str, list[Verdict]]] = {}
+    for verdict in verdicts:
+        name = in_primes(verdict.quantity)
+        if verdict.errors is None and order_of(verdict.quantity) is None:
+            name = "conditions"
+        elif SPECIAL in verdict.quantity:
+            name = "at ±inf, NaN, kinks"
+        rows.setdefault(name, {}).setdefault(verdict.dtype, []).append(verdict)
+    last = [name for name in ("at ±inf, NaN, kinks", "conditions") if name in rows]
+    order = [*(name for name in rows if name not in last), *last]
+    body = [[n, *(_cell(rows[n].get(d, []), n in last) for d in dtypes)] for n in order]
+    bounds = [next(v.bound for v in verdicts if v.dtype == d and v.errors) for d in dtypes]
+    return ["", *(SHORT[d] for d in dtypes)], [*body, ["allowed", *bounds]]
+
+
+def _cell(verdicts: Sequence[Verdict], is_count: bool) -> str:
+    tried = [v for v in verdicts if v.status != "unsupported"]
+    mark = "" if all(v.passed for v in tried) else f" {WRONG}"
+    if is_count:
+        return f"{sum(v.passed for v in tried)} of {len(tried)}{mark}" if tried else "-"
+    worst = max((v.point.ulp for v in tried if v.point is not None), default=None)
+    return f"{brief_ulp(worst)}{mark}"
+
+
+def unsupported(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return what is not there, a line for each reason."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.status == "unsupported":
+            found.setdefault("; ".join(verdict.words), []).append(in_primes(verdict.quantity))
+    return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in found.items()]
+
+
 def by_kernel(verdicts: Iterable[Verdict]) -> list[tuple[str, list[Verdict]]]:
     """Return the verdicts by kernel, in the order of their first."""
     found: dict[str, list[Verdict]] = {}
@@ -178,7 +223,7 @@ def sentences(verdict: Verdict, *others: Verdict) -> list[str]:
     lines = [f"{_together((verdict, *others))}: {'; '.join(verdict.words)}"]
     if verdict.status == "fail" and verdict.point is not None:
         point = verdict.point
-        at = ", ".join(f"{name} = {value}" for name, value in point.place.at.items())
+        at = ", ".join(f"{name} = {value}" for name, value in _shown(point.place))
         where = f" ({point.where})" if point.where else ""
         digits = 17 if verdict.dtype == "float64" else 9
         numbers = f"got {point.got:.{digits}g}, truth {point.truth:.{digits}g}"
@@ -196,12 +241,14 @@ def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
     lines = []
     for kind, those in found.items():
         verdict, part = max(those, key=lambda one: one[1].point.ulp)
-        at = ", ".join(f"{n} = {HEX.sub('', v)}" for n, v in part.point.place.at.items())
-        where = f"{_together((verdict,))} gives {part.point.got:.4g}, truth {part.point.truth:.4g}"
-        what = f"{_together([v for v, _ in those])}: {sum(p.count for _, p in those):,} results"
-        than = " no worse than torch's" if kind != "zero's sign" else ""
-        at = textwrap.shorten(at, 80, placeholder=" ...")
-        lines.append(f"{kind}: {what}{than}; {where} at {at}")
+        shown = ", ".join(HEX.sub("", value) for _, value in _shown(part.point.place))
+        values = DECIMAL.sub(lambda found: f"{float(found[0]):.5g}", shown)
+        what = in_primes(verdict.quantity.removesuffix(f" [{SPECIAL}]"))
+        count = f"{sum(p.count for _, p in those):,}"
+        than = " results" if kind == "zero's sign" else " as far off as torch's"
+        where = f"{what}({textwrap.shorten(values, 40, placeholder='...')}) {SHORT[verdict.dtype]}"
+        numbers = f"is {part.point.got:.4g}, truth {part.point.truth:.4g}"
+        lines.append(f"{kind}: {count}{than}: {where} {numbers}")
     return lines
 
 
@@ -231,7 +278,7 @@ def failure(verdict: Verdict) -> str:
 
 def finding_sentence(finding: Finding) -> str:
     """Return a finding in words: what torch says, what is true, and at which input."""
-    at = ", ".join(f"{name} = {_shortened(value)}" for name, value in finding.at.items())
+    at = ", ".join(f"{name} = {_shortened(value)}" for name, value in _shown(finding.place))
     return (
         f"torch gives {finding.torch:.6g} where the truth is {finding.truth:.6g}"
         f" ({ulp(finding.ulp)} ulp) at {at}"
@@ -244,7 +291,7 @@ WIDTH = 72
 
 def finding_line(finding: Finding) -> str:
     """Return a finding in as few words as possible."""
-    values = [HEX.sub("", value) for value in finding.at.values()]
+    values = [HEX.sub("", value) for _, value in _shown(finding.place)]
     prime = PRIMES.get(in_primes(finding.quantity))
     what = f"{finding.operation}{prime[1:]}" if prime else f"{finding.operation} {finding.quantity}"
     numbers = f"torch {finding.torch:.4g}, truth {finding.truth:.4g}"
@@ -270,6 +317,13 @@ def telling_findings(findings: Iterable[Finding], count: int) -> list[Finding]:
     for finding in ranked:
         by_operation.setdefault(finding.operation, finding)
     return list(by_operation.values())[:count]
+
+
+def _shown(place: Place) -> Iterator[tuple[str, str]]:
+    """Yield the arrays of a place; of a single row its elements."""
+    for name, value in place.at.items():
+        is_a_row = value.startswith("[[") and value.count("[") == 2
+        yield name, value[1:-1] if is_a_row else value
 
 
 def _shortened(value: str) -> str:

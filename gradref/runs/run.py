@@ -10,6 +10,7 @@ from typing import Any
 
 from gradref.environment import environment
 from gradref.judge.pool import Outcome
+from gradref.judge.snippet import of_finding, of_verdict
 from gradref.judge.ulp import HISTOGRAM_EDGES
 from gradref.judge.verdict import Finding, Verdict, order_of
 
@@ -80,8 +81,15 @@ class Run:
             "skipped": dict(self.skipped),
             "problems": self.problems,
             "histogram_edges_ulp": HISTOGRAM_EDGES,
-            "verdicts": [{"name": v.name, **asdict(v)} for v in self.verdicts],
+            "verdicts": [_as_dict(verdict) for verdict in self.verdicts],
         }
+
+
+def _as_dict(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict for JSON, with its name, and failures and findings as Python to run."""
+    findings = [{**asdict(f), "snippet": of_finding(f)} for f in verdict.findings]
+    shown = "" if verdict.passed else of_verdict(verdict)
+    return {"name": verdict.name, **asdict(verdict), "findings": findings, "snippet": shown}
 
 
 def read(path: Path) -> Run:
