@@ -24,13 +24,13 @@ INTRODUCTION = """# Who judges the judge?
 
 Wrong kernels, each a mistake that was seen in the field or planted between the lines of an earlier
 judge, and what notices them: `gradref check` in its two modes and with `--gate torch`, and the
-gates that kernels usually have to pass, on one draw of ordinary normal inputs. ✓ caught, ✗ missed, – does not apply (most of
-those of number 46 and above are right at the one shape that these gates draw), ? depends on what
-the memory held. Of more than 2²⁴ elements mode full is asked here only where they show the mistake.
-The gate is `standard` where no other is named; `--gate strict` fails all that it fails. Beside every
-wrong kernel stands a correct one, written differently from ours; the last columns are what mode
-full says of it under the standard and the strict gate. Made by `python docs/build.py`; `tests/test_mutants.py`
-asserts the same, with the words.
+gates that kernels usually have to pass, on one draw of ordinary normal inputs. ✓ caught, ✗ missed,
+– does not apply (most of those of number 46 and above are right at the one shape that these gates
+draw), ? depends on what the memory held. Of more than 2²⁴ elements mode full is asked here only
+where they show the mistake. The gate is `standard` where no other is named; `--gate strict` fails
+all that it fails. Beside every wrong kernel stands a correct one, written differently from ours;
+the last columns are what mode full says of it under the standard and the strict gate. Made by
+`python docs/build.py`; `tests/test_mutants.py` asserts the same, with the words.
 """
 
 README = Path(__file__).parents[1] / "README.md"

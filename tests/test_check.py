@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -484,3 +486,25 @@ def test_marks_and_assertions() -> None:
     assert_kernel_conforms(
         torch.nn.functional.mse_loss, "mse_loss", dtypes=["f64"], grad=True, reduction="sum"
     )
+
+
+def test_a_kernel_of_a_test_that_ends_its_process_is_a_failure() -> None:
+    scale = torch.tensor(1.0)  # in a closure, which no other process could import
+
+    def deadly(x: torch.Tensor) -> torch.Tensor:
+        os._exit(7) if x.numel() > 5 else None
+        return x * scale
+
+    with pytest.raises(AssertionError, match="its process ended with status 7"):
+        assert_kernel_conforms(deadly, "relu", mode="link")
+
+
+def test_a_kernel_that_cannot_be_copied_is_judged_in_this_process() -> None:
+    lock, seen = threading.Lock(), os.getpid()
+
+    def relu(x: torch.Tensor) -> torch.Tensor:
+        with lock:
+            assert os.getpid() == seen
+            return torch.clamp(x, min=0)
+
+    assert_kernel_conforms(relu, "relu", mode="link")

@@ -124,7 +124,8 @@ def test_an_exception_is_placed_in_its_file() -> None:
 
     line = relu.__code__.co_firstlineno + 1
     said = called(relu, torch.ones(3)).problem
-    assert said == f"raises ValueError: wants rows ({Path(__file__).name}:{line})"
+    where = f"{Path(__file__).name}:{line}"
+    assert said == f"raises ValueError: wants rows ({where}), called with x float32 (3,)"
     assert called(torch.linalg.inv, torch.ones(3)).problem.endswith("dimensions.")
 
 

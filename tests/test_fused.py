@@ -29,7 +29,8 @@ from torch.profiler import ProfilerActivity, profile
 import activations
 import losses
 from gradref import arrays
-from gradref.contenders.kernel import index_or_probability
+from gradref.contenders.kernel import Kernel, index_or_probability
+from gradref.contenders.sandbox import InProcess
 from gradref.declare.operation import Operation, operations
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
@@ -37,7 +38,8 @@ from gradref.fusion.compiler import Compiled, code_generator
 from gradref.fusion.fused import Fused, fuse
 from gradref.fusion.replay import CallForm
 from gradref.fusion.settings import SMALL
-from gradref.testing.conforms import assert_kernel_conforms
+from gradref.runs.check import cases, check
+from gradref.runs.options import Options
 
 pytestmark = [
     pytest.mark.skipif(not has_compiler("cpu"), reason="no C++ compiler"),
@@ -143,7 +145,11 @@ def entry(record: Operation) -> dict[str, Any]:
 @pytest.mark.parametrize("record", operations("activations", "losses"), ids=lambda r: r.name)
 def test_our_own_judge_passes_them(record: Operation) -> None:
     """In float32 arithmetic, within 4 ulp, or what a stable algorithm for rows keeps."""
-    assert_kernel_conforms(entry(record), record.name, dtypes=["f32", "bf16"], mode="link")
+    kernel = Kernel.of(record.name, entry(record))
+    for _, case in cases([kernel], ["float32", "bfloat16"], "cpu"):
+        verdicts = list(check(kernel, case, InProcess([kernel]), Options("link")))
+        assert any(verdict.status == "pass" for verdict in verdicts)
+        assert [(v.name, v.words) for v in verdicts if not v.passed] == []
 
 
 def test_what_is_compiled_is_what_is_judged(

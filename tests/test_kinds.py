@@ -45,9 +45,9 @@ def failed(verdicts: list[Verdict]) -> dict[str, str | None]:
     return {v.quantity: v.kind for v in verdicts if not v.passed}
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_textbook_kernel_passes_the_standard_gate_with_warnings(dtype: str) -> None:
-    verdicts = judged("silu", TEXTBOOK, dtype)
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_a_textbook_kernel_passes_the_standard_gate_with_warnings(half: str) -> None:
+    verdicts = judged("silu", TEXTBOOK, half)
     assert failed(verdicts) == {}
     let_pass = {part.kind for verdict in verdicts for part in verdict.tolerated}
     assert "special" in let_pass, "NaN at -inf, as torch's"

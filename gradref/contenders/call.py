@@ -100,6 +100,14 @@ class _Prepared:
         }
         return cls(kernel, call, entered, list(named))
 
+    @property
+    def described(self) -> str:
+        """The arrays, by name, dtype and shape."""
+        return ", ".join(
+            f"{name} {e.tensor.dtype} {tuple(e.tensor.shape)}".replace("torch.", "")
+            for name, e in self.entered.items()
+        )
+
     def wrote(self) -> tuple[str, ...]:
         """Return the arrays that were written into, or next to, where that is not declared."""
         in_place = self.kernel.contract.in_place
@@ -153,6 +161,7 @@ def perform(kernel: Kernel, call: Call) -> Returned:
         return Returned(problem="different results while another thread calls it too")
     except Exception as problem:
         words = f"raises {type(problem).__name__}: {problem}".split("\n")[0] + _frame(problem)
+        words += f", called with {prepared.described}"
         if isinstance(problem, NotImplementedError) or "not implemented" in words:
             return Returned(unsupported=words)
         return Returned(problem=words)

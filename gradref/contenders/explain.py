@@ -28,12 +28,17 @@ WIDE_GAP = 1 / 32
 def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
     """Return at most three sentences, the likeliest cause first."""
     found: list[str] = []
-    for rule in RULES:
+    signs = wrong & (e.got == 0) & (ulp <= e.allowed)
+    if signs.any():
+        found = [f"a zero of the wrong sign {_range(e, signs)}"]
+        wrong = wrong & ~signs
+    for rule in RULES if wrong.any() else ():
         with np.errstate(all="ignore"):
             new = [words for words in rule(e, ulp, wrong) if words not in found]
         found += new
         if len(found) >= 3 or (new and rule in CONCLUSIVE):
             break
+    found = [*found[1:], found[0]] if signs.any() else found  # the least of what is wrong
     return tuple(found[:3]) or tuple(_somewhere(e, ulp, wrong))
 
 
@@ -166,6 +171,7 @@ def _zero(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         smallest = torch.finfo(e.dtype).smallest_normal
         kept = (e.got != 0) & (np.abs(e.got) < smallest) & (np.abs(e.truth.high) < smallest)
         why = _cause(e, lost) if e.is_elementwise and kept.any() else ""
+        why = why if "exp" in why else ""  # another overflow gives no 0
         if largest < smallest and not kept.any():
             why = ": subnormal numbers are flushed to zero"
         yield f"exactly 0 {_range(e, lost)}, where the truth is as large as {largest:.3g}{why}"

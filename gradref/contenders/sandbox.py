@@ -13,13 +13,17 @@ import pickle
 import resource
 import signal
 import sys
+import sysconfig
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import cloudpickle  # type: ignore[import-untyped]  # it brings no types
 
 if TYPE_CHECKING:
     from gradref.contenders.call import Call, Returned
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 20.0
 """Seconds that one call may take, besides 5 for every million numbers: a machine may be shared."""
+
+OURS = ("gradref", "activations", "losses", "torch")
+"""Packages that every process finds."""
 
 START_LIMIT = 120.0
 """Seconds that importing the kernels may take."""
@@ -79,11 +86,24 @@ class Sandbox:
     this process computes, and a kernel may return freed memory that holds the truth.
     """
 
-    def __init__(self, subject: str, operation: str | None) -> None:
-        self._subject, self._operation = subject, operation
+    def __init__(self, subject: str, operation: str | None, pickled: bytes = b"") -> None:
+        self._subject, self._operation, self._pickled = subject, operation, pickled
         self._process: BaseProcess | None = None
         self._kernels: list[Kernel] | None = None
         self._count = 0
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel]) -> Sandbox:
+        """Return one for kernels of this process: a copy of them, with all that they refer to.
+
+        Raise TypeError where that cannot be copied.
+        """
+        with _copied_whole({f.__module__ for k in kernels for f in k.functions.values()}):
+            try:
+                pickled = cloudpickle.dumps(list(kernels))
+            except Exception as problem:  # what a function refers to decides what is raised
+                raise TypeError(f"{kernels[0].name} cannot be copied: {problem}") from None
+        return cls(kernels[0].name, None, pickled)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -150,7 +170,8 @@ class Sandbox:
         self.prepare()
         server = multiprocessing.get_context("forkserver")
         self._connection, theirs = server.Pipe()
-        arguments = (theirs, dict(os.environ), self._subject, self._operation)
+        source = (self._subject, self._operation)
+        arguments = (theirs, dict(os.environ), self._pickled or source)
         process = server.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         self._process, self._kernels = process, None
@@ -192,6 +213,22 @@ class Sandbox:
             self._process = self._kernels = None
 
 
+@contextmanager
+def _copied_whole(names: Iterable[str]) -> Iterator[None]:
+    """Have functions of modules that another process may not find copied, and not referred to."""
+    packages = sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")
+    found = [sys.modules[name] for name in names if name in sys.modules]
+    own = [m for m in found if not (getattr(m, "__file__", None) or "").startswith(packages)]
+    own = [m for m in own if m.__name__.partition(".")[0] not in OURS and hasattr(m, "__file__")]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
 def _kill_session(leader: int) -> None:
     try:
         if os.getsid(leader) == leader:
@@ -201,7 +238,7 @@ def _kill_session(leader: int) -> None:
 
 
 def _serve(
-    connection: Connection, environment: dict[str, str], subject: str, operation: str | None
+    connection: Connection, environment: dict[str, str], source: tuple[str, str | None] | bytes
 ) -> None:
     """Import the kernels and send their declarations, then reply until the connection closes."""
     os.setsid()
@@ -218,7 +255,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # overflows and the like are what the inputs are for
     try:
-        kernels = load(subject, operation)
+        kernels = pickle.loads(source) if isinstance(source, bytes) else load(*source)
     except Exception as problem:
         connection.send_bytes(pickle.dumps(str(problem)))
         return

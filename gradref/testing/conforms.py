@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from gradref.declare.operation import operations
 
 if TYPE_CHECKING:
     from gradref.contenders.kernel import Kernel
+    from gradref.contenders.sandbox import Host
     from gradref.runs.options import Options
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -63,19 +65,18 @@ class Conformance:
 
     def require(self, function: Callable[..., Any] | Mapping[str, Any], dtype: str) -> None:
         """Raise an AssertionError, with the verdicts in words, unless a kernel passes."""
-        from gradref.contenders.sandbox import InProcess
         from gradref.judge.verdict import order_of
         from gradref.report.text import sentences
         from gradref.runs.check import cases, check
 
         __tracebackhide__ = True
         judged = self.kernel(function)
-        runner = InProcess([judged])
-        verdicts = [
-            verdict
-            for _, case in cases([judged], [dtype], "cpu")
-            for verdict in check(judged, case, runner, self.options)
-        ]
+        with _host(judged) as runner:
+            verdicts = [
+                verdict
+                for _, case in cases([judged], [dtype], "cpu")
+                for verdict in check(judged, case, runner, self.options)
+            ]
         missing = "; ".join(w for v in verdicts for w in v.words if v.status == "unsupported")
         judged_orders = {order_of(v.quantity) for v in verdicts if v.status != "unsupported"}
         if not judged_orders:
@@ -85,6 +86,20 @@ class Conformance:
         failed = ["\n  ".join(sentences(v)) for v in verdicts if not v.passed]
         if failed:
             raise AssertionError(f"does not conform to {self.operation}:\n" + "\n".join(failed))
+
+
+@contextmanager
+def _host(kernel: Kernel) -> Iterator[Host]:
+    """Give what calls a kernel: a process of its own, or this one where it cannot be copied."""
+    from gradref.contenders.sandbox import InProcess, Sandbox
+
+    try:
+        sandbox = Sandbox.of([kernel])
+    except TypeError:
+        yield InProcess([kernel])
+    else:
+        with sandbox:
+            yield sandbox
 
 
 def conforms(
@@ -100,6 +115,8 @@ def conforms(
 
     With ``grad`` torch differentiates the kernel, and its gradients are judged too; ``max_ulp`` is
     the largest error allowed, and ``settings`` are the parameters that the kernel is written for.
+    It is judged in a process of its own, so that a crash or a hang is a failure; one that cannot be
+    copied there, as it refers to a library by ctypes, say, is judged in this process.
     ``dtypes`` are named as for ``gradref check``, or torch's own. Raises ValueError or TypeError
     for an unknown operation, dtype, mode or setting.
 
