@@ -125,8 +125,7 @@ def verify(
     selected = jobs(records, chosen, devices, mode.value, seed, orders)
     run = Run(OURS, {"mode": mode.value, "seed": seed, "orders": orders}, skipped)
     try:
-        for outcome in terminal.follow(console, len(selected), verify_all(selected)):
-            run.add(outcome)
+        terminal.follow_ours(console, len(selected), verify_all(selected), run)
         run.finished = True
     except KeyboardInterrupt:
         console.print("[yellow]interrupted: what follows is the finished part[/]")

@@ -126,7 +126,9 @@ def test_an_exception_is_placed_in_its_file() -> None:
     said = called(relu, torch.ones(3)).problem
     where = f"{Path(__file__).name}:{line}"
     assert said == f"raises ValueError: wants rows ({where}), called with x float32 (3,)"
-    assert "dimensions., called with x float32 (3,)" in called(torch.linalg.inv, torch.ones(3)).problem
+    assert (
+        "dimensions., called with x float32 (3,)" in called(torch.linalg.inv, torch.ones(3)).problem
+    )
 
 
 # --- declarations --------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from gradref.judge.verdict import (
 )
 
 ORDERS = ("f", "f'", "f''")
+HALF = 0.5 + 2.0**-17
+"""The error in ulp that the nearest number of a format has at most, as far as float64 can tell."""
+
 OUTPUT = "_from_output"
 """How the quantities end that are computed from a rounded output, and are as far off as that is."""
 
@@ -92,35 +95,43 @@ def _position(line: Line) -> tuple[str, str, str, int, str]:
 
 @dataclass(frozen=True)
 class Overview:
-    """One operation: the worst errors of ours and of torch's for f, f′, f″ over all dtypes."""
+    """One operation: where ours is nearest to the truth, what it uses elsewhere, torch's worst.
+
+    ``nearest`` has the dtypes in which every result is, ``closest`` the verdict of others that uses
+    most of its bound.
+    """
 
     operation: str
-    ours: tuple[float | None, ...]
-    theirs: tuple[float | None, ...]
+    nearest: tuple[str, ...]
+    closest: Verdict | None
+    theirs: Finding | None
     passed: bool
 
 
 def overviews(verdicts: Iterable[Verdict]) -> list[Overview]:
     """Return a line for each operation; those that failed first.
 
-    Of ordinary inputs: infinities, NaN and kinks are right or wrong, and forms from the output are
-    as far off as the output is rounded.
+    Forms from the output are left out: they are as far off as the output is rounded.
     """
     by_operation: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_operation.setdefault(verdict.operation, []).append(verdict)
-    found = []
-    for operation, group in by_operation.items():
-        plain = [[v for v in group if _order(v) == o and not _region(v)] for o in ORDERS]
-        found.append(
-            Overview(
-                operation,
-                tuple(worst(v.errors for v in part) for part in plain),
-                tuple(worst(v.others.get(TORCH) for v in part) for part in plain),
-                all(v.passed for v in group),
-            )
-        )
-    return sorted(found, key=lambda overview: overview.passed)
+    found = [_overview(operation, group) for operation, group in by_operation.items()]
+    return sorted(found, key=lambda overview: (overview.passed, overview.operation))
+
+
+def _overview(operation: str, group: Sequence[Verdict]) -> Overview:
+    plain = [v for v in group if OUTPUT not in v.quantity]
+    further = [v for v in plain if max(v.worst.values(), default=0.0) > HALF]
+    beyond = {v.dtype for v in further}
+    findings = [finding for verdict in plain for finding in verdict.findings]
+    return Overview(
+        operation,
+        nearest=tuple(d for d in DTYPES if d in {v.dtype for v in plain} - beyond),
+        closest=max(further, key=lambda v: v.used, default=None),
+        theirs=max(findings, key=lambda f: (f.region != SPECIAL, *severity(f)), default=None),
+        passed=all(v.passed for v in group),
+    )
 
 
 def main_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import (
@@ -27,6 +28,7 @@ from gradref.judge.verdict import Status, Verdict
 from gradref.report.summary import lines, main_findings, overviews
 from gradref.report.text import (
     LINE_HEADER,
+    OVERVIEW_HEADER,
     VERDICT_HEADER,
     VERDICT_LEGEND,
     WRONG,
@@ -60,33 +62,42 @@ STYLES: dict[Status, str] = {
 }
 
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
+"""Of a progress bar: what is done, how much of it, how long it has taken and will take."""
+
+
 @contextmanager
 def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
     """Show a progress bar over the parts of a run, with an estimate of what is left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*COLUMNS, console=console, transient=True) as bar:
         bar.add_task(doing, total=total)
         yield bar
 
 
-def follow(console: Console, total: int, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Yield the outcomes as they come, behind a progress bar that names the last one."""
-    with progress(console, total, "judging") as bar:
-        for outcome in outcomes:
-            bar.update(bar.task_ids[0], advance=1, description=f"{outcome.label:40.40}")
-            yield outcome
-
-
 # --- ours ----------------------------------------------------------------------------------------
 
-SCREEN = 38
-"""Lines of a screen that operations and findings share."""
+WIDTHS = (32, 12, 11)
+"""Of the first columns of the overview, of which nothing is cut."""
+
+FINDINGS = 3
+"""Findings that are shown of a run."""
+
+
+def follow_ours(console: Console, total: int, outcomes: Iterable[Outcome], run: Run) -> None:
+    """Take the outcomes into a run and show it as it grows: failures first, progress below."""
+    bar = Progress(*COLUMNS, console=console)
+    task = bar.add_task("judging", total=total)
+    with Live(bar, console=console, transient=True, refresh_per_second=4) as live:
+        for outcome in outcomes:
+            run.add(outcome)
+            bar.update(task, advance=1, description=f"{outcome.label:40.40}")
+            live.update(Group(_overview(run), bar))
 
 
 def show_ours(console: Console, run: Run, seconds: float, verbose: bool) -> None:
@@ -114,15 +125,17 @@ def _table(header: Sequence[str], left: Sequence[str], widths: Sequence[int] = (
 
 
 def _show_overview(console: Console, run: Run) -> None:
-    header = ("worst error in ulp", "ours: f", "f′", "f″", "torch: f", "f′", "f″", "")
-    table = _table(header, ("worst error in ulp", ""))
+    console.print(_overview(run))
+    for finding in telling_findings(run.findings, FINDINGS):
+        console.print(f"[cyan]torch[/] {escape(finding_line(finding))}", highlight=False)
+
+
+def _overview(run: Run) -> Table:
+    table = _table(OVERVIEW_HEADER, (*OVERVIEW_HEADER[:2], OVERVIEW_HEADER[3]), WIDTHS)
     for overview in overviews(run.verdicts):
         style = None if overview.passed else "bold red"
-        table.add_row(*overview_cells(overview), style=style)
-    console.print(table)
-    rest = max(3, SCREEN - 1 - table.row_count)
-    for finding in telling_findings(run.findings, min(10, rest)):
-        console.print(f"[cyan]finding[/] {escape(finding_line(finding))}", highlight=False)
+        table.add_row(*map(escape, overview_cells(overview)), style=style)
+    return table
 
 
 def _show_lines(console: Console, run: Run) -> None:
@@ -151,14 +164,17 @@ def _show_findings(console: Console, run: Run) -> None:
 def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
     took = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
     counts = f"{len(run.verdicts):,} verdicts, {run.points / 1e6:.1f} M results in {took}"
-    findings = f"{len(run.findings):,} findings"
-    more = "" if verbose else "; -v: all"
+    findings = f"{len(run.findings):,} findings about torch"
     if run.exit_code == 0:
-        return f"[bold green]pass[/]: {counts}; {findings}{more}"
+        more = "" if verbose else f"\n{NEXT}"
+        return f"[bold green]PASS[/]: {counts}; {findings}{more}"
     state = "" if run.finished else ", [bold red]interrupted[/]"
     failed = f"{len(run.failures)} failed, {len(run.problems)} could not run"
-    return f"[bold red]not passed[/]: {counts}, {failed}{state}; {findings}{more}"
+    return f"[bold red]FAIL[/]: {counts}, {failed}{state}; {findings}"
 
+
+NEXT = "next: gradref check your_kernels.py; gradref show silu; gradref verify -v"
+"""What to type after everything has passed."""
 
 # --- somebody's kernels --------------------------------------------------------------------------
 

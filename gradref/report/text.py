@@ -93,10 +93,42 @@ def line_title(line: Line) -> str:
     return f"{line.operation} on {line.device}"
 
 
+OVERVIEW_HEADER = ("", "nearest in", "elsewhere", "torch's worst, in ulp")
+"""The dtypes in which ours is the nearest number at every input; what it uses of the bound else."""
+
+
 def overview_cells(overview: Overview) -> tuple[str, ...]:
     """Return a line of the overview of our verdicts."""
-    numbers = (*overview.ours, *overview.theirs)
-    return (overview.operation, *map(brief_ulp, numbers), "pass" if overview.passed else "FAIL")
+    return (
+        overview.operation if overview.passed else f"{WRONG} {overview.operation}",
+        "all"
+        if len(overview.nearest) == len(SHORT)
+        else ",".join(SHORT[dtype] for dtype in overview.nearest) or "-",
+        "-" if overview.closest is None else share_of_bound(overview.closest),
+        "-" if overview.theirs is None else brief_finding(overview.theirs),
+    )
+
+
+def share_of_bound(verdict: Verdict) -> str:
+    """Return how much of its bound a verdict uses; if nearly all, the error itself."""
+    if verdict.used < 0.995 or verdict.point is None:
+        return f"{100 * verdict.used:.0f} % {SHORT[verdict.dtype]}"
+    return f"{verdict.point.ulp:.5f} {SHORT[verdict.dtype]}"
+
+
+def brief_finding(finding: Finding) -> str:
+    """Return what torch is off by, where, in a few characters: ``2e7 f32 f″(16.562)``."""
+    values = [DECIMAL.sub(_briefly, HEX.sub("", v)) for _, v in _shown(finding.place)]
+    is_short = finding.quantity.split(" ")[0] in ("value", "derivative", "second_derivative")
+    at = f"({', '.join(values)})" if is_short and len(", ".join(values)) < 12 else ""
+    quantity = in_primes(finding.quantity.removesuffix(f" [{SPECIAL}]"))
+    quantity = quantity.partition(" ")[0]
+    dtype = SHORT[finding.dtype]
+    return f"{brief_ulp(finding.ulp)} {dtype} {PRIMES.get(quantity, quantity)}{at}"
+
+
+def _briefly(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.5g}"
 
 
 def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
@@ -242,7 +274,7 @@ def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
     for kind, those in found.items():
         verdict, part = max(those, key=lambda one: one[1].point.ulp)
         shown = ", ".join(HEX.sub("", value) for _, value in _shown(part.point.place))
-        values = DECIMAL.sub(lambda found: f"{float(found[0]):.5g}", shown)
+        values = DECIMAL.sub(_briefly, shown)
         what = in_primes(verdict.quantity.removesuffix(f" [{SPECIAL}]"))
         count = f"{sum(p.count for _, p in those):,}"
         than = " results" if kind == "zero's sign" else " as far off as torch's"
