@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from gradref.bench.results import SIZES, run
 from gradref.bench.subjects import OURS, Subject
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 
 HOT = ("sigmoid", "silu", "gelu", "softmax", "cross_entropy", "mse_loss")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.sweep.chunks import SIZE
 from gradref.sweep.sweep import Sweep
 

@@ -8,7 +8,8 @@ import torch
 
 from docs.tables import table
 from gradref.cli import certified
-from gradref.declare.operation import called, operations
+from gradref.declare.operation import called
+from gradref.declare.registry import operations
 from gradref.judge import gates
 from gradref.judge.elementwise import NEAR_ROOT, ORDERS
 from gradref.sweep import archive

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from docs.tables import replace_between, table
-from gradref.declare.operation import Facts, Operation, called, operations
+from gradref.declare.operation import Facts, Operation, called
+from gradref.declare.registry import operations
 
 PATH = Path(__file__).parent / "conventions.md"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.report import documentation
 from gradref.report.page import Card, Figure, Measured
 

@@ -7,6 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import activations
+    import losses
+
     __version__: str
 
     from gradref.autodiff.lookup import (
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "activations",
     "as_autograd",
     "conforms",
     "derivative",
@@ -33,11 +37,15 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "losses",
     "second_derivative",
     "value_and_derivative",
     "vjp",
 ]
 
+
+PACKAGES = ("activations", "losses")
+"""Packages beside this one, which ``gradref.losses`` reaches also where another hides them."""
 
 _HOME = {"conforms": "testing.conforms", "fuse": "fusion.fused", "as_autograd": "autodiff.rules"}
 """Where a public name is defined, if not in autodiff.lookup."""
@@ -49,4 +57,6 @@ def __getattr__(name: str) -> Any:
         return version("gradref")
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
+    if name in PACKAGES:
+        return import_module("gradref.declare.packages").package(name)
     return getattr(import_module(f"gradref.{_HOME.get(name, 'autodiff.lookup')}"), name)

@@ -5,6 +5,7 @@ Only the commands that need torch import it, so that ``gradref --help`` answers 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -36,13 +37,26 @@ def _version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _say_what_is_hidden() -> None:
+    """Find packages in the working directory too, and say which of ours another one hides."""
+    from gradref.declare.packages import hidden
+
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
+    for name, place in hidden():
+        shown = os.path.relpath(place)
+        typer.echo(f"{name} is {shown}, not gradref's, which is gradref.{name}", err=True)
+
+
 @app.callback()
 def _options_of_all(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
-) -> None: ...
+) -> None:
+    _say_what_is_hidden()
 
 
 class Mode(StrEnum):
@@ -453,16 +467,22 @@ def show(
         Path | None, typer.Option(dir_okay=False, help="Draw f, f', f'' and their errors, as SVG.")
     ] = None,
 ) -> None:
-    """Print the declaration of an operation: formulas, facts and the table of its kinks."""
+    """Show how to import an operation, what it is, beside torch at its kinks, and its errors."""
     from rich.console import Console
 
+    from gradref.judge.verdict import DTYPES
+    from gradref.report import terminal
     from gradref.report.declaration import show_declaration
+    from gradref.runs.verify import jobs, verify_all
 
     records = _operations([operation])
     if len(records) != 1:
         raise typer.BadParameter(f"{operation} is a package; name one operation")
     (record,) = records
-    show_declaration(Console(), record)
+    console = Console()
+    show_declaration(console, record)
+    selected = jobs([record], DTYPES, ["cpu"], "smoke", 0, (0, 1, 2))[:1]
+    terminal.show_worst(console, verify_all(selected))
     if plot is not None:
         from gradref.report.plot import plot_operation
 
@@ -483,7 +503,7 @@ def _dtypes(texts: Sequence[str]) -> list[str]:
 
 
 def _operations(names: list[str] | None) -> list[Any]:
-    from gradref.declare.operation import operations
+    from gradref.declare.registry import operations
 
     try:
         return operations(*(names or ()))

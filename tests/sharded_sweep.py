@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from gradref.cli import certified
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.sweep import sweep
 from gradref.sweep.journal import Chunk, Journal
 from gradref.sweep.sweep import Sweep

@@ -30,7 +30,7 @@ from gradref.bench.subjects import (
     subjects,
 )
 from gradref.cli import app
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 
 
 def subject(name: str, size: int = 256) -> Subject:

@@ -13,7 +13,7 @@ import torch
 import activations
 import losses
 from gradref import arrays
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 
 NUMPY = {"float64": np.float64, "float32": np.float32, "float16": np.float16}
 

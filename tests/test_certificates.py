@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from docs.accuracy import CERTIFICATES, CLAIMS, stale, wanted
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge.ulp import to_floats
 from gradref.sweep import archive
 from gradref.sweep.certificate import OURS

@@ -21,7 +21,8 @@ import losses
 from gradref.contenders.ours import Ours
 from gradref.contenders.witness import Torch
 from gradref.declare import elementwise
-from gradref.declare.operation import Facts, Operation, declared, operation, operations
+from gradref.declare.operation import Facts, Operation, operation
+from gradref.declare.registry import declared, operations
 from gradref.judge import gates
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.trial import Trial

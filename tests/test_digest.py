@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from gradref.arrays import round_once
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.formula import errorfree, float32
 from gradref.sweep.digest import reached, source_digest
 

@@ -11,7 +11,7 @@ import typer
 
 from docs import accuracy, build, sources, tables
 from gradref.contenders.witness import torch_jets
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge.elementwise import ORDERS
 
 ROOT = Path(__file__).parents[1]

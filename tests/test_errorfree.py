@@ -19,7 +19,8 @@ from activations import _gated
 from docs import coefficients
 from gradref import arrays
 from gradref.arrays import round_once
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.formula import float32
 from gradref.formula.errorfree import (
     Exponential,

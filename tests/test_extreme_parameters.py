@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 import activations
 from gradref import fuse
 from gradref.declare.domains import Interval
-from gradref.declare.operation import Operation, operation, operations
+from gradref.declare.operation import Operation, operation
+from gradref.declare.registry import operations
 from gradref.environment import has_compiler
 from gradref.formula.errorfree import LIFT, SPLIT
 from gradref.judge import gates

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from gradref.contenders.witness import torch_jets
-from gradref.declare.operation import NOT, Facts, Operation, operations
+from gradref.declare.operation import NOT, Facts, Operation
+from gradref.declare.registry import operations
 from gradref.judge.elementwise import ORDERS
 from gradref.truth.jets import jets
 

@@ -31,7 +31,8 @@ import losses
 from gradref import arrays
 from gradref.contenders.kernel import Kernel, index_or_probability
 from gradref.contenders.sandbox import InProcess
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.environment import has_compiler
 from gradref.fusion import compiler
 from gradref.fusion.compiler import Compiled, code_generator

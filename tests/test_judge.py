@@ -15,7 +15,8 @@ import torch
 from mpmath import mp
 
 from gradref.contenders.witness import torch_jets
-from gradref.declare.operation import Domain, Draw, operations
+from gradref.declare.operation import Domain, Draw
+from gradref.declare.registry import operations
 from gradref.judge.elementwise import ElementwiseExam, times
 from gradref.judge.inputs import draw, elementwise_inputs
 from gradref.judge.ulp import Errors, errors, spacing, to_floats

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gradref.bench.results import Result, append
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
 from gradref.cli import app
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge.verdict import OURS as GRADREF
 from gradref.runs.check import check_subject
 from gradref.runs.options import Options

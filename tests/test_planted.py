@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gradref.contenders.ours import Ours
-from gradref.declare.operation import Domain, Operation, operations
+from gradref.declare.operation import Domain, Operation
+from gradref.declare.registry import operations
 from gradref.judge import gates
 from gradref.judge.trial import Trial
 from gradref.judge.verdict import ORDER_OF, Case, Verdict

@@ -17,7 +17,8 @@ from gradref.contenders.ours import Ours
 from gradref.contenders.witness import Torch
 from gradref.declare import profile_derivative, residual_loss
 from gradref.declare.facts import Facts
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.judge import gates
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.trial import Trial

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge.snippet import of_finding, of_verdict
 from gradref.judge.verdict import Case, Finding, Verdict
 from gradref.runs.check import check

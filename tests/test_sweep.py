@@ -20,7 +20,7 @@ import pytest
 import torch
 from sharded_sweep import CHUNKS, short_sweep
 
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge.ulp import HISTOGRAM_EDGES, errors, to_floats
 from gradref.sweep import archive
 from gradref.sweep.certificate import Certificate, Float64Error, Region

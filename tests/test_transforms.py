@@ -14,7 +14,8 @@ from torch import Tensor
 import activations
 import gradref
 import losses
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 
 F64 = torch.float64
 RECORDS = [record for record in operations() if record.name != "heaviside"]

@@ -12,7 +12,7 @@ from flint import arb, arb_series, ctx
 from mpmath import mp
 
 import activations
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 from gradref.judge import table
 from gradref.truth import series
 from gradref.truth.hessians import derivatives, rounded_to_balls

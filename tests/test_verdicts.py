@@ -10,7 +10,8 @@ import torch
 
 from conftest import devices, dtypes
 from gradref.contenders.ours import Ours
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.judge.evidence import SPECIAL
 from gradref.judge.questions import draw_sample, quantities
 from gradref.judge.verdict import DTYPES, Case, Verdict, order_of

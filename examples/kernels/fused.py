@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from gradref.contenders.kernel import index_or_probability
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.fusion.fused import fuse
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from gradref.arrays import describe, reject
 from gradref.contenders import contract
 from gradref.contenders.contract import Contract
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 
 Role = Literal[
     "forward",
@@ -86,18 +87,18 @@ class Kernel:
         'relu'
         """
         entry = entry_of(entry)
-        records = {record.name: record for record in operations()}
         operation = entry.get("operation", name)
-        if operation not in records:
-            wants = f'"operation": one of {", ".join(records)}'
-            reject(f"KERNELS[{name!r}]", repr(operation), wants)
+        try:
+            (record,) = operations(operation)
+        except ValueError as problem:
+            wants = '"operation": a name of gradref list, or package:name of your own'
+            reject(f"KERNELS[{name!r}]", f"{operation!r} ({problem})", wants)
         functions: dict[Role, Any] = {role: entry[role] for role in ROLES if role in entry}
         if not functions:
             reject(f"KERNELS[{name!r}]", sorted(entry), f"one of {', '.join(ROLES)}")
         for role, function in functions.items():
             if not callable(function):
                 reject(f"KERNELS[{name!r}][{role!r}]", describe(function), "a callable", TypeError)
-        record = records[operation]
         library = entry.get("library", "torch")
         if library not in LIBRARIES:
             reject(f"KERNELS[{name!r}]['library']", repr(library), f"one of {', '.join(LIBRARIES)}")
@@ -123,7 +124,7 @@ class Kernel:
             else frozenset(declared.accepts)
             for role, function in functions.items()
         }
-        return cls(name, operation, named, settings, library, targets, declared, functions)
+        return cls(name, record.full_name, named, settings, library, targets, declared, functions)
 
     def declaration(self) -> Kernel:
         """Return what another process is told of the kernel: all but the functions."""

@@ -14,7 +14,7 @@ import torch
 
 from gradref.arrays import describe, reject
 from gradref.contenders.kernel import ROLES, Kernel, index_or_probability
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 
 WANTS = (
     "a file.py, a module, module:attribute, or namespace::name of a torch.library op; "
@@ -30,15 +30,15 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
     if "::" in subject:
         return [_single(subject, _torch_op(subject), operation)]
     if subject.endswith(".py"):
-        kernels = _of_module(import_file(Path(subject)))
+        kernels = _of_module(import_file(Path(subject)), operation)
     else:
         name, _, attribute = subject.partition(":")
-        module = _import(name)
+        module = import_file(Path(name)) if name.endswith(".py") else _import(name)
         if attribute:
             if not hasattr(module, attribute):
                 reject("subject", repr(subject), f"an attribute of {name}", ImportError)
             return [_single(subject, getattr(module, attribute), operation)]
-        kernels = _of_module(module)
+        kernels = _of_module(module, operation)
     chosen = [k for k in kernels if operation in (None, k.operation, k.name)]
     if not chosen:
         names = ", ".join(kernel.name for kernel in kernels)
@@ -81,10 +81,10 @@ def _not_imported(subject: str, problem: Exception) -> ImportError:
     return ImportError(f"{subject}: importing it raises {type(problem).__name__}: {problem}")
 
 
-def _of_module(module: ModuleType) -> list[Kernel]:
+def _of_module(module: ModuleType, operation: str | None) -> list[Kernel]:
     declared = getattr(module, "KERNELS", None)
     if declared is None:
-        return list(_by_name(module))
+        return list(_by_name(module, operation))
     if not isinstance(declared, Mapping):
         reject("KERNELS", describe(declared), "a dict of kernels by name", TypeError)
     for name in declared:
@@ -93,9 +93,9 @@ def _of_module(module: ModuleType) -> list[Kernel]:
     return [Kernel.of(name, entry) for name, entry in declared.items()]
 
 
-def _by_name(module: ModuleType) -> Iterator[Kernel]:
+def _by_name(module: ModuleType, operation: str | None) -> Iterator[Kernel]:
     """Yield kernels of functions named like operations, with ``_backward``, ... beside them."""
-    for record in operations():
+    for record in operations(*([operation] if operation and ":" in operation else [])):
         entry: dict[str, Any] = {
             role: getattr(module, f"{record.name}_{role}")
             for role in ROLES
@@ -108,7 +108,7 @@ def _by_name(module: ModuleType) -> Iterator[Kernel]:
             if choice is not None and module.__name__ == "torch.nn.functional":
                 entry[choice] = "either"
         if entry:
-            yield Kernel.of(record.name, entry)
+            yield Kernel.of(record.name, {"operation": record.full_name, **entry})
 
 
 def _torch_op(subject: str) -> Any:

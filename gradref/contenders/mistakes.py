@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gradref.contenders.ours import Ours
 from gradref.contenders.witness import answered
-from gradref.declare.operation import Operation, operations
+from gradref.declare.operation import Operation
+from gradref.declare.registry import operations
 from gradref.judge.evidence import Mistake
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample, quantities
 from gradref.judge.ulp import to_floats
@@ -39,7 +40,7 @@ def mistakes(asked: list[Question]) -> Iterator[Mistake]:
 
 def _ours(record: Operation, q: Quantity, s: Sample) -> Floats:
     """Return what our formula gives for a quantity of another operation or sample."""
-    case = Case(record.name, {}, "float64", str(s.grad_output.device), record.package)
+    case = Case(record.full_name, {}, "float64", str(s.grad_output.device))
     found = Ours().answer(Question(record, case, q, s), "").result
     assert found is not None  # ours has what is asked for
     return to_floats(found)
@@ -171,7 +172,7 @@ def _with_default(record: Operation, name: str, q: Quantity, s: Sample) -> Float
 
 def _by_autograd(record: Operation, q: Quantity, s: Sample) -> Floats:
     """Return what autograd gives for a quantity of torch's counterpart."""
-    case = Case(record.name, {}, "float64", str(s.grad_output.device), record.package)
+    case = Case(record.full_name, {}, "float64", str(s.grad_output.device))
     found = answered(Question(record, case, q, s)).result
     if found is None:
         raise ValueError(f"{record.name}: torch has no {q.name}")

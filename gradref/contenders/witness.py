@@ -135,7 +135,7 @@ def _hessian_diagonal(question: Question) -> Tensor:
 
 def torch_jets(record: Operation, x: Tensor, parameters: dict[str, Any]) -> list[Floats | None]:
     """Return torch's value, first and second derivative; None where it has none."""
-    case = Case(record.name, {}, str(x.dtype).removeprefix("torch."), str(x.device), record.package)
+    case = Case(record.full_name, {}, str(x.dtype).removeprefix("torch."), str(x.device))
     sample = Sample({"x": x}, x, x, parameters)
     found: list[Floats | None] = []
     for q in (q for q in ELEMENTWISE if q.role in ("value", "derivative", "second_derivative")):

@@ -18,6 +18,7 @@ from gradref.declare.decorators import (
     second_derivative,
     vjp,
 )
+from gradref.declare.facts import Facts
 from gradref.declare.profiles import (
     Gradient,
     HessianProduct,
@@ -33,6 +34,7 @@ from gradref.declare.profiles import (
 
 __all__ = [
     "Elementwise",
+    "Facts",
     "Gradient",
     "HessianProduct",
     "Rows",

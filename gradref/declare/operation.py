@@ -1,17 +1,12 @@
-"""The record of a declared function, and how operations are found."""
+"""The record of a declared function."""
 
 from __future__ import annotations
 
-import difflib
-import functools
 import inspect
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from torch import Tensor
@@ -20,6 +15,7 @@ from gradref.arrays import describe, reject
 from gradref.declare.chain import Chain
 from gradref.declare.domains import REAL, Domain, Domains, Draw, Interval, Resolved
 from gradref.declare.facts import NOT, Facts, Jet, Kink
+from gradref.declare.packages import packages
 
 __all__ = [  # the vocabulary that the toolkit asks for by way of a record stands here too
     "NOT",
@@ -35,10 +31,8 @@ __all__ = [  # the vocabulary that the toolkit asks for by way of a record stand
     "Precision",
     "called",
     "choices",
-    "declared",
     "formula_of",
     "operation",
-    "operations",
 ]
 
 Kind = Literal["elementwise", "rowwise", "loss"]
@@ -143,6 +137,11 @@ class Operation:
         return self.module.partition(".")[0]
 
     @property
+    def full_name(self) -> str:
+        """The name that finds it: with the package, where that is in no entry point."""
+        return self.name if self.package in packages() else f"{self.package}:{self.name}"
+
+    @property
     def module(self) -> str:
         """Where the formula stands."""
         return self.formula.__module__
@@ -182,72 +181,3 @@ def called(name: str, parameters: Mapping[str, Any]) -> str:
     )
     given = ", ".join(f"{name}={value}" for name, value in shown)
     return f"{name}({given})" if given else name
-
-
-def operations(*names: str) -> list[Operation]:
-    """Return every operation of the packages in the entry-point group ``gradref.operations``.
-
-    ``names`` selects operations by name, or every operation of a package by the package's name;
-    that one need not be in the group.
-    """
-    packages = _packages()
-    found = [(package, record) for package in packages for record in declared(package)]
-    known = {record.name for _, record in found}
-    for name in names:
-        if name not in known and name not in packages:
-            others = list(declared(name)) if _is_importable(name) else []
-            if not others:
-                wants = f"one of {', '.join(sorted(known))}, or a package that declares operations"
-                reject("operation", f"{name!r}{_meant(name, known)}", wants)
-            found += [(name, record) for record in others]
-    chosen = set(names)
-    return [record for package, record in found if not names or chosen & {record.name, package}]
-
-
-ALIASES = {
-    "bce": "binary_cross_entropy",
-    "bce_with_logits": "binary_cross_entropy_with_logits",
-    "ce": "cross_entropy",
-    "huber": "huber_loss",
-    "kl": "kl_div",
-    "l2_loss": "mse_loss",
-    "logistic": "sigmoid",
-    "mse": "mse_loss",
-    "nll": "nll_loss",
-    "step": "heaviside",
-    "swish": "silu",
-    "xent": "cross_entropy",
-}
-"""Other names of operations, which are suggested and not taken: each has one name here."""
-
-
-def _meant(name: str, known: Collection[str]) -> str:
-    """Return which operations may be meant by an unknown name, if there are any like it."""
-    plain = name.lower().replace("-", "_")
-    alias = ALIASES.get(plain)
-    near = [alias] if alias else difflib.get_close_matches(plain, sorted(known), 2)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
-
-
-@functools.cache
-def _packages() -> list[str]:
-    """Return the packages of the entry-point group, which are looked up on the disk."""
-    return sorted(entry.value for entry in entry_points(group="gradref.operations"))
-
-
-def _is_importable(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def declared(package: str) -> Iterator[Operation]:
-    """Yield the operations that a package declares among its public names, in their order there."""
-    module = import_module(package)
-    for value in vars(module).values():
-        record = getattr(value, "operation", None)
-        if not isinstance(record, Operation) or record.function is not value:
-            continue
-        if f"{record.module}.".startswith(f"{package}."):  # and not imported from another one
-            yield record

@@ -36,11 +36,12 @@ def out_of_range(x: Floats, truth: Floats, dtype: torch.dtype) -> Mask:
     dtype and in float32 elsewhere; a truth that is exactly 0 is an ordinary number.
     """
     info = torch.finfo(dtype if dtype is torch.float64 else torch.float32)
+    largest = 1.2 * np.log(info.max)  # of which an exponential is no subnormal number
     with np.errstate(all="ignore"):
         size, square = np.abs(truth), np.square(x)
-        is_small = size < np.fmax(
-            info.smallest_normal * np.fmax(1.0, square), torch.finfo(dtype).smallest_normal
-        )
+        factor = np.clip(square, 1.0, largest**2)
+        least = np.fmax(info.smallest_normal * factor, torch.finfo(dtype).smallest_normal)
+        is_small = size < least
         is_large = (square > info.max) | (np.abs(x) > np.log(info.max))
         return np.asarray((is_small & (truth != 0)) | is_large | (size > torch.finfo(dtype).max))
 

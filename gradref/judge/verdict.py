@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gradref.declare.operation import Operation, called, operations
+from gradref.declare.operation import Operation, called
+from gradref.declare.registry import operations
 from gradref.judge.gates import Kind
 from gradref.judge.ulp import Errors
 from gradref.truth.jets import Floats
@@ -51,21 +52,17 @@ def order_of(quantity: str) -> int | None:
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged in one go: an operation with its parameters, at a dtype on a device.
-
-    ``package`` is where the operation is declared; empty for a package of the entry points.
-    """
+    """What is judged in one go: an operation with its parameters, at a dtype on a device."""
 
     operation: str
     parameters: dict[str, Any]
     dtype: str
     device: str
-    package: str = ""
 
     @property
     def record(self) -> Operation:
         """The declaration of the operation."""
-        return _record(self.package or self.operation, self.operation)
+        return _record(self.operation)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -79,8 +76,9 @@ class Case:
 
 
 @functools.lru_cache(maxsize=128)
-def _record(among: str, name: str) -> Operation:
-    return next(record for record in operations(among) if record.name == name)
+def _record(name: str) -> Operation:
+    (record,) = operations(name)
+    return record
 
 
 @dataclass(frozen=True)

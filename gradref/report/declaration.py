@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import textwrap
+from collections.abc import Sequence
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Domain, Facts, Interval, Operation
+from gradref.declare.packages import packages
+from gradref.report.documentation import formulas, in_words
+from gradref.report.plain import plain
 
 
 def show_declaration(console: Console, record: Operation) -> None:
-    """Formulas, facts, and the table of kinks and limits."""
+    """Show how to import a function, what it is, and what it is where torch may differ."""
+    names = [record.name, *(f.__name__ for f in record.derivatives.values())]
+    module = record.package if record.package in packages() else record.module
+    several = f"from {module} import ({', '.join(names)})"
+    line = several if len(several) > 78 else several.replace("(", "").replace(")", "")
+    shown = textwrap.fill(line, 78, subsequent_indent="    ")
+    console.print(shown, style="green", highlight=False)
     signature = str(inspect.signature(record.formula, eval_str=True)).replace("typing.", "")
-    console.print(f"[bold]{record.name}[/]{escape(signature)}", highlight=False)
-    console.print(f"{record.kind}, from {record.module}\n", highlight=False)
-    _print_formula(console, record.name, record.formula)
-    for function in record.derivatives.values():
-        _print_formula(console, function.__name__, inspect.unwrap(function))
+    console.print(f"\n[bold]{record.name}[/]{escape(signature)}", highlight=False)
+    for role, function in (("value", record.formula), *record.derivatives.items()):
+        prime = PRIMES.get(role, role.replace("_", " "))
+        if words := in_words(function):
+            console.print(f"  {prime}: {escape(words)}", highlight=False)
+    for formula in formulas(record.formula):
+        console.print(f"\n    {escape(plain(formula))}", style="bold", highlight=False)
+    console.print()
     for name in record.domains:
         domain = record.domain(name, record.parameters)
         wants = (domain,) if isinstance(domain, (Domain, Interval)) else domain
@@ -30,15 +45,7 @@ def show_declaration(console: Console, record: Operation) -> None:
         _show_facts(console, record)
 
 
-def _print_formula(console: Console, name: str, formula: Any) -> None:
-    """The docstring without its examples, and the lines of the body."""
-    documentation = inspect.cleandoc(formula.__doc__ or "").split(">>>")[0].rstrip()
-    source = inspect.getsource(formula)
-    body = source[source.rindex('"""') + 3 :].strip("\n")
-    console.print(f"[bold cyan]{name}[/]")
-    console.print(documentation, markup=False, highlight=False, soft_wrap=True)
-    console.print(body, markup=False, style="green", highlight=False, soft_wrap=True)
-    console.print()
+PRIMES = {"value": "f", "derivative": "f′", "second_derivative": "f″"}
 
 
 def facts_in_words(facts: Facts) -> dict[str, str]:
@@ -66,9 +73,21 @@ def _show_facts(console: Console, record: Operation) -> None:
     facts = record.facts.at(**record.parameters)
     words = (f"{name}: {value}" for name, value in facts_in_words(facts).items())
     console.print("; ".join(words) + "\n", highlight=False)
-    table = Table("x", "", "f", "f'", "f''", box=None)
-    for row in limits_and_kinks(facts):
-        table.add_row(*row)
+    table = Table("x", "", "f", "f′", "f″", "torch: f", "f′", "f″", box=None)
+    theirs = torch_at(record, [*facts.limits, *facts.kinks])
+    for at, side, *cells in limits_and_kinks(facts):
+        shown = theirs.get(at, ("", "", "")) if side in ("limit", "chosen") else ("", "", "")
+        table.add_row(at, side, *cells, *shown)
     console.print(table)
     for at, kink in facts.kinks.items():
         console.print(f"at {at:g} {record.name} is {kink.claim}", highlight=False)
+
+
+def torch_at(record: Operation, points: Sequence[float]) -> dict[str, tuple[str, ...]]:
+    """Return torch's f, f′ and f″ at some points, by the point; ``-`` where it has none."""
+    x = torch.tensor(list(points) * 8, dtype=torch.float64)  # a vector, as torch treats a few apart
+    found = torch_jets(record, x, record.parameters)
+    return {
+        f"{at:g}": tuple("-" if jet is None else f"{jet[i]:g}" for jet in found)
+        for i, at in enumerate(points)
+    }

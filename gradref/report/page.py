@@ -92,11 +92,16 @@ class Card:
 
     def __init__(self, record: Operation, measured: Measured) -> None:
         self.record, self.name = record, record.name
-        self.verdicts = [v for v in measured.verdicts if v.operation == self.name]
-        self.certificates = [c for c in measured.certificates if c.operation == self.name]
-        self.benchmarks = [b for b in measured.benchmarks if b[1].operation == self.name]
+        full_name = record.full_name
+        self.verdicts = [v for v in measured.verdicts if v.operation == full_name]
+        self.certificates = [
+            c for c in measured.certificates if c.operation == self.record.full_name
+        ]
+        self.benchmarks = [
+            b for b in measured.benchmarks if b[1].operation == self.record.full_name
+        ]
         self.kernels = {
-            subject: [v for v in verdicts if v.operation == self.name]
+            subject: [v for v in verdicts if v.operation == full_name]
             for subject, verdicts in measured.checked.items()
         }
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from gradref.judge.pool import Outcome
 from gradref.judge.snippet import of_verdict
-from gradref.judge.verdict import Status, Verdict
+from gradref.judge.verdict import OURS, Status, Verdict
 from gradref.report.summary import lines, main_findings, overviews
 from gradref.report.text import (
     LINE_HEADER,
@@ -47,6 +47,7 @@ from gradref.report.text import (
     sections,
     sentences,
     telling_findings,
+    ulp,
     unsupported,
     verdict_cells,
 )
@@ -175,6 +176,24 @@ def _closing_line(run: Run, seconds: float, verbose: bool) -> str:
 
 NEXT = "next: gradref check your_kernels.py; gradref show silu; gradref verify -v"
 """What to type after everything has passed."""
+
+
+def show_worst(console: Console, outcomes: Iterable[Outcome]) -> None:
+    """Show the worst errors of ours and of torch's, by order and dtype."""
+    run = Run(OURS, {})
+    for outcome in outcomes:
+        run.add(outcome)
+    found = {(x.order, x.dtype): x for x in lines(run.verdicts) if not x.region}
+    dtypes, orders = (list(dict.fromkeys(key[i] for key in found)) for i in (1, 0))
+    dtypes.sort(key=list(SHORT).index)
+    header = ("worst error in ulp, of a sample", *(SHORT[dtype] for dtype in dtypes))
+    table = _table(header, header[:1])
+    for order in orders:
+        of_order = [found.get((order, dtype)) for dtype in dtypes]
+        table.add_row(f"{order}: ours", *(ulp(x.ours if x else None) for x in of_order))
+        table.add_row(f"{order}: torch", *(ulp(x.theirs if x else None) for x in of_order))
+    console.print(table)
+
 
 # --- somebody's kernels --------------------------------------------------------------------------
 

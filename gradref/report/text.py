@@ -111,9 +111,10 @@ def overview_cells(overview: Overview) -> tuple[str, ...]:
 
 def share_of_bound(verdict: Verdict) -> str:
     """Return how much of its bound a verdict uses; if nearly all, the error itself."""
-    if verdict.used < 0.995 or verdict.point is None:
+    if verdict.used < 0.995:
         return f"{100 * verdict.used:.0f} % {SHORT[verdict.dtype]}"
-    return f"{verdict.point.ulp:.5f} {SHORT[verdict.dtype]}"
+    worst = max(verdict.worst.values())
+    return f"{f'{worst:.5f}' if worst < 10 else brief_ulp(worst)} {SHORT[verdict.dtype]}"
 
 
 def brief_finding(finding: Finding) -> str:

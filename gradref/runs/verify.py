@@ -96,7 +96,7 @@ def jobs(
     """Return every operation with every setting of its parameters, on every device."""
     return [
         Job(
-            Case(record.name, dict(parameters), DTYPES[0], device, record.package),
+            Case(record.full_name, dict(parameters), DTYPES[0], device),
             tuple(dtypes),
             mode,
             seed,

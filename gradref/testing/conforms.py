@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradref.arrays import describe, reject
-from gradref.declare.operation import operations
+from gradref.declare.registry import operations
 
 if TYPE_CHECKING:
     from gradref.contenders.kernel import Kernel

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradref.declare.operation import REAL, Domain, Operation, operations
+from gradref.declare.operation import REAL, Domain, Operation
+from gradref.declare.registry import operations
 
 from ._mutant import Kernel, Mutant
 

@@ -250,7 +250,7 @@ def examples(name: str) -> bool:
 
 def judged(name: str, chosen: list[str]) -> bool:
     """The gates of the judge, for the operations that a module declares or those named."""
-    from gradref.declare.operation import operations
+    from gradref.declare.registry import operations
     from gradref.judge.verdict import DTYPES
     from gradref.runs.verify import jobs
 
