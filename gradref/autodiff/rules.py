@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -183,12 +183,18 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     traces or maps, values are not checked against their domain (class indices, probabilities).
     Call ``as_autograd`` outside of what is compiled.
 
+    Of a kernel that ``fuse`` has made, forward computes value and derivative in one pass and keeps
+    the derivative, which backward multiplies: see ``Fused.as_autograd``. What is returned can be
+    pickled, and copied with a module that holds it.
+
     >>> import activations
     >>> x = torch.tensor(0.0, requires_grad=True)
     >>> as_autograd(activations.sigmoid)(x).backward()
     >>> x.grad
     tensor(0.2500)
     """
+    if isinstance(function, MakesItself):
+        return Differentiable(function, function.as_autograd())
     record = base(function)
     rule = value_rule(Products(record, vjp(function), jvp(function), hvp(function)))
 
@@ -216,4 +222,29 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
                 reject(name, "a tensor that torch differentiates", wants)
         return in_graph(*given.values())
 
-    return call
+    return Differentiable(function, call)
+
+
+@runtime_checkable
+class MakesItself(Protocol):
+    """A kernel that knows how torch differentiates it."""
+
+    def as_autograd(self) -> AnyFunction:
+        """Return the function that torch differentiates."""
+        ...
+
+
+class Differentiable:
+    """A function that torch differentiates, which can be pickled and copied."""
+
+    def __init__(self, function: AnyFunction, call: AnyFunction) -> None:
+        functools.update_wrapper(self, function)
+        self._made_of, self._call = function, call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the value, on torch's graph."""
+        result: Tensor = self._call(*args, **kwargs)
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_autograd, (self._made_of,)

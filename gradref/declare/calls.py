@@ -30,6 +30,7 @@ def elementwise_call(formula: Callable[..., Tensor], record: Operation) -> Calla
     @functools.wraps(formula)
     def call(x: Any, /, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if args or kwargs:
+            args, kwargs = tuple(map(plain, args)), {n: plain(v) for n, v in kwargs.items()}
             check_parameters(record, literals, bind(signature, (x, *args), kwargs))
         tensor, restore = arrays.enter("x", x)
         tensor = arrays.to_float(tensor, like=x)
@@ -106,10 +107,16 @@ def _marked(
 def bind(
     signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return every argument by name, defaults filled in."""
+    """Return every argument by name, defaults filled in, a scalar of NumPy as one of Python."""
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
-    return dict(bound.arguments)
+    optional = {n for n, p in signature.parameters.items() if p.default is not p.empty}
+    return {n: plain(v) if n in optional else v for n, v in bound.arguments.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return a scalar of NumPy as the number of Python that it is, and all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_parameters(

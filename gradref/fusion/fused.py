@@ -88,6 +88,10 @@ def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> 
     return Fused(record, results or DEFAULT[record.kind], precise)
 
 
+def _made(function: Callable[..., Any], results: Sequence[str], precise: bool) -> Fused:
+    return fuse(function, *results, precise=precise)
+
+
 class Fused:
     """A kernel that :func:`fuse` has made; ``compile_seconds`` is what compiling it has taken."""
 
@@ -104,6 +108,21 @@ class Fused:
         self._accepted = [set(inspect.signature(f).parameters) for f in self._functions]
         self._compiled: dict[Any, Compute] = {}
         self._replays: dict[Any, Replay] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self.record.function, self.results, self.precise)
+
+    def as_autograd(self) -> Callable[..., Tensor]:
+        """Return the function that torch differentiates once, in float32 arithmetic.
+
+        Forward computes value and derivative in one pass and keeps the derivative, of a loss the
+        gradient, in place of the arguments; backward multiplies it. A row-wise function keeps its
+        arguments, and backward is one pass too. Where torch traces it is ``as_autograd`` of the
+        declared function.
+        """
+        from gradref.fusion.training import differentiable
+
+        return differentiable(self)
 
     def __repr__(self) -> str:
         what = f"{self.record.name}: {', '.join(self.results)}"
