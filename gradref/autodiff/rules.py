@@ -238,7 +238,7 @@ class Differentiable:
     """A function that torch differentiates, which can be pickled and copied."""
 
     def __init__(self, function: AnyFunction, call: AnyFunction) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, call)
         self._made_of, self._call = function, call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:

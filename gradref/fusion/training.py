@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from gradref.arrays import describe, is_differentiated, reject
 from gradref.autodiff.rules import apply_rule, as_autograd
@@ -25,6 +25,7 @@ def differentiable(fused: Fused) -> Callable[..., Tensor]:
     traced = as_autograd(record.function)
     active, constants = record.differentiable, set(record.signature.parameters)
 
+    @functools.wraps(record.function)
     def call(*args: Any, **kwargs: Any) -> Tensor:
         if torch.compiler.is_compiling():
             plain: Tensor = traced(*args, **kwargs)
@@ -39,18 +40,13 @@ def differentiable(fused: Fused) -> Callable[..., Tensor]:
                 wants = f"{name}.detach(): it is a constant"
                 reject(name, "a tensor that torch differentiates", wants)
         if not needed:
-            result: Tensor = value(**_without_graph(record, given))
+            result: Tensor = value(*given.values())
             return result
         found: Any = apply_rule(rule, needed[0], *given.values())
         on_graph: Tensor = found[0] if isinstance(found, tuple) else found
         return on_graph
 
     return call
-
-
-def _without_graph(record: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
-    first = record.arguments[0]  # which an elementwise function takes by position alone
-    return {name: value for name, value in given.items() if name != first} | {first: given[first]}
 
 
 def _kept(record: Operation, precise: bool) -> type[Function]:
@@ -82,8 +78,8 @@ def _kept(record: Operation, precise: bool) -> type[Function]:
             ctx.save_for_backward(slope, *tensors)
 
         @staticmethod
-        @once_differentiable
         def backward(ctx: Any, *outputs: Any) -> Any:
+            _refuse_a_graph(record)
             g = outputs[0]
             slope, *tensors = ctx.saved_tensors
             names = record.signature.parameters
@@ -121,8 +117,8 @@ def _pulled(record: Operation, value: Fused, precise: bool) -> type[Function]:
             ctx.save_for_backward(*(v for v in values if isinstance(v, Tensor)))
 
         @staticmethod
-        @once_differentiable
         def backward(ctx: Any, *outputs: Any) -> Any:
+            _refuse_a_graph(record)
             (g,) = outputs
             values = _again(ctx, ctx.saved_tensors)
             pairs = zip(record.signature.parameters, ctx.needs_input_grad[1:], strict=True)
@@ -134,6 +130,16 @@ def _pulled(record: Operation, value: Fused, precise: bool) -> type[Function]:
             )
 
     return Pulled
+
+
+def _refuse_a_graph(record: Operation) -> None:
+    """Raise where a backward is to be differentiated: what is kept would count as a constant."""
+    if torch.is_grad_enabled():
+        plain = f"gradref.as_autograd({record.package}.{record.name})"
+        raise RuntimeError(
+            f"{record.name}: got create_graph=True, or a transform of torch.func; wants {plain}:"
+            " a fused kernel is differentiated once"
+        )
 
 
 def _detached(values: Sequence[Any]) -> list[Any]:
