@@ -22,7 +22,17 @@ import typer
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # for docs.* and, in docs.trust, the mutants
 
-from docs import accuracy, conventions, findings, gallery, kernels, speed, times, trust  # noqa: E402
+from docs import (  # noqa: E402
+    accuracy,
+    conventions,
+    declare,
+    findings,
+    gallery,
+    kernels,
+    speed,
+    times,
+    trust,
+)
 from docs.sources import sources_digest  # noqa: E402
 
 BUILT = ROOT / "docs" / "built.json"
@@ -55,6 +65,7 @@ def certified_accuracy() -> dict[Path, str]:
 PARTS = {
     "accuracy": Part(certified_accuracy),
     "conventions": Part(conventions.made),
+    "declare": Part(declare.made),
     "gallery": Part(gallery.made),
     "speed": Part(speed.made),
     "verdicts": Part(findings.made, (Path(findings.__file__), ROOT / "gradref" / "cli.py")),

@@ -1,10 +1,12 @@
-"""The verdicts on real kernels in README.md, one of each kind of examples/kernels.
+"""The verdict in README.md, and those on real kernels in docs/check.md, one of each kind.
 
 A kind whose library is not installed keeps the line that it has.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from gradref.report.text import ulp
 from gradref.runs.run import Run, read
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+README, CHECK = ROOT / "README.md", ROOT / "docs" / "check.md"
 
 SHOWN = (
     ("torch_ops", "torch", "silu", "bfloat16"),
@@ -49,7 +51,7 @@ def row(file: str, name: str, dtype: str) -> list[str]:
     assert worst.point is not None  # it has errors
     words = worst.words[0] if worst.words else f"within {worst.bound}"
     return [
-        f"[{file}](examples/kernels/{file}.py)",
+        f"[{file}](../examples/kernels/{file}.py)",
         f"`{name}` {worst.quantity.replace('_', ' ')}",
         dtype,
         ulp(worst.point.ulp),
@@ -58,13 +60,36 @@ def row(file: str, name: str, dtype: str) -> list[str]:
     ]
 
 
+def verdict(readme: str) -> list[str]:
+    """Return what the command in README.md shows of the kernel there."""
+    found = re.search(r"```python\n# mine.py\n(.*?)```\n.*?\n\$ gradref (.*?)\n", readme, re.S)
+    assert found is not None  # the document has both
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "mine.py").write_text(found[1])
+        command = [sys.executable, "-m", "gradref", *found[2].split()]
+        environment = {**os.environ, "COLUMNS": "80"}
+        shown = subprocess.run(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ).stdout
+    asked = f"$ gradref {found[2]}"
+    return [
+        "```text",
+        asked,
+        *(line.rstrip() for line in shown.splitlines() if line.strip()),
+        "```",
+    ]
+
+
 def made() -> dict[Path, str]:
-    """Judge the kernels, and return the document with their table."""
-    readme = README.read_text()
-    known = {line.split("]")[0].removeprefix("| ["): line for line in between(readme, "kernels")}
+    """Judge the kernels, and return both documents."""
+    text, readme = CHECK.read_text(), README.read_text()
+    known = {line.split("]")[0].removeprefix("| ["): line for line in between(text, "kernels")}
     header = table(HEADER, [])
     lines = [
         table(HEADER, [row(file, name, dtype)])[-1] if find_spec(library) else known.get(file, "")
         for file, library, name, dtype in SHOWN
     ]
-    return {README: replace_between(readme, "kernels", [*header, *filter(None, lines)])}
+    return {
+        CHECK: replace_between(text, "kernels", [*header, *filter(None, lines)]),
+        README: replace_between(readme, "verdict", verdict(readme)),
+    }

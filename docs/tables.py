@@ -22,7 +22,7 @@ def replace_between(text: str, name: str, lines: Iterable[str]) -> str:
     begin, end = _markers(name)
     head, rest = text.split(begin)
     _, tail = rest.split(end)
-    return head + "\n".join([begin, "", *lines, "", end]) + tail
+    return head + "\n".join([begin, *lines, end]) + tail
 
 
 def _markers(name: str) -> tuple[str, str]:

@@ -65,7 +65,7 @@ def measured(*others: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def lines(times: dict[str, dict[str, float]]) -> list[str]:
+def lines(times: dict[str, dict[str, float]], title: str = "command") -> list[str]:
     """Return a table of the times."""
 
     def shown(value: float | None) -> str:
@@ -74,13 +74,13 @@ def lines(times: dict[str, dict[str, float]]) -> list[str]:
         return f"{value:.1f} s" if value < 60 else f"{int(value) // 60}:{int(value) % 60:02}"
 
     rows = [[f"`{name}`", shown(t["cold"]), shown(t.get("again"))] for name, t in times.items()]
-    return table(["command", "from empty caches", "again"], rows)
+    return table([title, "from empty caches", "again"], rows)
 
 
 def made() -> dict[Path, str]:
     """Return the README with the times that were kept."""
     kept = json.loads(KEPT.read_text())
-    shown = [*lines(kept["seconds"]), "", f"Measured on {kept['cores']} cores."]
+    shown = lines(kept["seconds"], f"command, on {kept['cores']} cores")
     return {README: replace_between(README.read_text(), "times", shown)}
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import doctest
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from test_snippets import printed
 
-from docs import accuracy, build, sources, tables
+from docs import accuracy, build, kernels, sources, tables
 from gradref.contenders.witness import torch_jets
 from gradref.declare.registry import operations
 from gradref.judge.elementwise import ORDERS
+from gradref.judge.snippet import VECTOR
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,33 +97,52 @@ def test_a_table_is_put_between_its_markers() -> None:
     assert changed.endswith("\nafter")
 
 
-def findings() -> list[tuple[str, str, str, float, float, float]]:
-    text = (ROOT / "README.md").read_text()
-    row = re.compile(r"^\| `(\w+)` (\w+) \| (\w+) \| x = (\S+) \| \S+ \| (\S+) \| (\S+) \|", re.M)
-    return [
-        (name, quantity, dtype, float(x), float(torchs), float(ours))
-        for name, quantity, dtype, x, torchs, ours in row.findall(text)
-    ]
+README = (ROOT / "README.md").read_text()
+FINDINGS = (ROOT / "docs" / "findings.md").read_text()
+MEASURED = re.findall(r"torch (\S+) on (\w+)\.", FINDINGS)[0]
+HERE = (torch.__version__, torch.backends.cpu.get_cpu_capability())
 
 
-def test_the_readme_has_findings() -> None:
-    assert len(findings()) >= 4
-
-
-@pytest.mark.parametrize(("name", "quantity", "dtype_name", "x", "torchs", "ours"), findings())
-def test_the_findings_in_the_readme(
-    name: str, quantity: str, dtype_name: str, x: float, torchs: float, ours: float
-) -> None:
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", FINDINGS, re.DOTALL))
+def test_every_finding_reproduces(block: str) -> None:
     """Ours anywhere; torch's where it is the torch and the machine that were measured."""
-    (record,) = operations(name)
-    functions = {ORDERS[0]: record.function, **record.derivatives}
-    point = torch.tensor(x, dtype=getattr(torch, dtype_name))
-    assert float(functions[quantity](point)) == pytest.approx(ours, rel=1e-5)
-    made = f"torch {torch.__version__} on {torch.backends.cpu.get_cpu_capability()}."
-    if made in (ROOT / "README.md").read_text():
-        theirs = torch_jets(record, point[None], record.parameters)[ORDERS.index(quantity)]
-        assert theirs is not None
-        assert theirs[0] == pytest.approx(torchs, rel=1e-5)
+    ours, theirs = printed(block)
+    said = re.findall(r"(?:ours|torch) (\S+?)(?:,|$)", block.splitlines()[-1].partition("#")[2])
+    assert ours == pytest.approx(float(said[0]), rel=1e-8, nan_ok=True)
+    if MEASURED == HERE:
+        assert theirs == pytest.approx(float(said[1]), rel=1e-8, nan_ok=True)
+
+
+def test_the_rows_of_the_readme_are_findings() -> None:
+    row = re.compile(r"^\| `(\w+)` (\w+(?: \w+)?) \| (\S+) \| \S+ \| (\S+) \| (\S+) \|", re.M)
+    rows = row.findall(README)
+    assert len(rows) == 4
+    for name, quantity, x, theirs, ours in rows:
+        (record,) = operations(name)
+        functions = {"value": record.function, **record.derivatives}
+        point = torch.tensor([float(x)] * VECTOR)
+        function = functions[quantity.replace(" ", "_")]
+        assert function(point)[0].item() == pytest.approx(float(ours), rel=1e-5)
+        if MEASURED == HERE:
+            order = ORDERS.index(quantity.replace(" ", "_"))
+            found = torch_jets(record, point, record.parameters)[order]
+            assert found is not None
+            assert found[0] == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_every_block_of_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Files are written, the command gives what is shown, and pytest passes."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for block in blocks:
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / name[1]).write_text(block)
+        else:
+            found = doctest.DocTestParser().get_doctest(block, {}, "README", None, 0)
+            assert doctest.DocTestRunner().run(found).failed == 0
+    assert kernels.verdict(README) == tables.between(README, "verdict")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_commands_of_the_readme() -> None:

@@ -242,7 +242,7 @@ def _show_kernels_in_brief(console: Console, run: Run) -> None:
             words = textwrap.shorten(sentences(*together)[0], 140, placeholder=" ...")
             console.print(f"[bold red]fail[/] {escape(words)}", highlight=False)
         if len(groups) > CAUSES:
-            console.print(f"and {len(groups) - CAUSES} more causes: --verbose")
+            console.print(f"and other causes, {len(groups) - CAUSES}: --verbose")
         for words in let_pass(verdicts):
             console.print(f"[yellow]warning[/] {escape(words)}", highlight=False)
         for words in unsupported(verdicts):
