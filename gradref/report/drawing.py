@@ -119,12 +119,28 @@ def _pixels(x: Axis, y: Axis, at: float, value: float) -> tuple[float, float]:
 
 
 def _segments(line: Series, x: Axis, y: Axis) -> Iterator[str]:
-    """The line as moves and steps, of which those off the chart lie on its edge."""
-    is_drawn, pen = np.isfinite(line.x) & ~np.isnan(line.y), "M"
+    """The line as paths, of which points off the chart lie on its edge.
+
+    Of a level stretch only the ends are drawn.
+    """
+    is_drawn = np.isfinite(line.x) & ~np.isnan(line.y)
+    points: list[tuple[str, str]] = []
     for at, value, drawn in zip(line.x, np.clip(line.y, y.low, y.high), is_drawn, strict=True):
-        if not drawn:
-            pen = "M"
-            continue
-        px, py = _pixels(x, y, at, value)
-        yield f"{pen}{px:.1f} {py:.1f}"
-        pen = "L"
+        if drawn:
+            px, py = _pixels(x, y, at, value)
+            if len(points) > 1 and points[-1][1] == points[-2][1] == _short(py):
+                points.pop()
+            points.append((_short(px), _short(py)))
+        elif points:
+            yield _path(points)
+            points = []
+    if points:
+        yield _path(points)
+
+
+def _path(points: Sequence[tuple[str, str]]) -> str:
+    return "M" + " ".join(f"{px} {py}" for px, py in points)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from gradref.environment import environment
-from gradref.judge.ulp import HISTOGRAM_EDGES
 from gradref.judge.verdict import OURS
 from gradref.report.summary import lines, main_findings
 from gradref.report.text import (
@@ -23,7 +21,6 @@ from gradref.report.text import (
     held,
     line_cells,
     line_title,
-    notes,
     sections,
     sentences,
     verdict_cells,
@@ -110,24 +107,10 @@ def _row(values: Iterable[str]) -> str:
 
 
 def write_html(run: Run, path: Path) -> None:
-    """Write one page of a check that needs nothing else."""
-    from jinja2 import Environment, PackageLoader
+    """Write the page of a check, which needs nothing else."""
+    from gradref.report.page import write_checked  # with all that draws
 
-    templates = Environment(loader=PackageLoader("gradref.report"), autoescape=True)
-    page = templates.get_template("checked.html").render(
-        run=run,
-        sections=sections(run.verdicts),
-        header=VERDICT_HEADER,
-        cells=verdict_cells,
-        sentences=sentences,
-        by_cause=by_cause,
-        held=held,
-        notes=notes,
-        legend=VERDICT_LEGEND,
-        edges=HISTOGRAM_EDGES,
-        environment=environment(),
-    )
-    path.write_text(page)
+    write_checked(run, path)
 
 
 WRITERS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +17,17 @@ from gradref.bench import results as bench
 from gradref.bench.results import Result
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, OURS
 from gradref.declare.operation import Facts, Operation, called
+from gradref.declare.registry import operations
 from gradref.environment import environment
 from gradref.judge import snippet
-from gradref.judge.verdict import Finding, Verdict
+from gradref.judge.evidence import SPECIAL
+from gradref.judge.ulp import Errors
+from gradref.judge.verdict import OURS as GRADREF
+from gradref.judge.verdict import TORCH, Finding, Verdict, order_of
 from gradref.report import declaration, documentation, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart
-from gradref.report.summary import Line, lines, main_findings
+from gradref.report.summary import OUTPUT, Line, lines, main_findings
 from gradref.runs import run as runs
 from gradref.sweep import archive
 from gradref.sweep.certificate import Certificate
@@ -87,6 +91,67 @@ class Bar:
     words: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A number of the matrix, and how it is coloured: as right, as a failure, as far off."""
+
+    words: str
+    state: str = ""
+
+
+def _cell(found: Iterable[tuple[Errors | None, bool]]) -> Cell:
+    """Return the worst of some errors; NaN, infinity and thousands of ulp are far off."""
+    known = [(errors.worst, passed) for errors, passed in found if errors is not None]
+    if not known:
+        return Cell("")
+    worst = max(ulp for ulp, _ in known)
+    if not all(passed for _, passed in known):
+        return Cell(text.brief_ulp(worst), "fail")
+    return Cell(text.brief_ulp(worst), "far" if worst > FAR else "pass")
+
+
+def _is_apart(verdict: Verdict) -> bool:
+    """Whether a verdict is on special inputs, or on a form from the output."""
+    return SPECIAL in verdict.quantity or OUTPUT in verdict.quantity
+
+
+def _errors_of(verdict: Verdict, who: str) -> Errors | None:
+    return verdict.errors if verdict.contender == who else verdict.others.get(who)
+
+
+def _judged(verdicts: Sequence[Verdict], order: int) -> Cell:
+    """Return the worst error of kernels; conditions that do not hold count with the value."""
+    of_order = [v for v in verdicts if (order_of(v.quantity) or 0) == order]
+    found = _cell((v.errors, v.passed) for v in of_order)
+    if any(not v.passed for v in of_order):
+        return Cell(found.words or "failed", "fail")
+    return found
+
+
+FAR = 16.0
+"""An error in ulp from which on it is shown as far off."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is wrong with somebody's kernel: in which set, a sentence, and Python to see it."""
+
+    subject: str
+    operation: str
+    sentence: str
+    snippet: str
+
+
+def failures(measured: Measured) -> Iterator[Failure]:
+    """Yield the failures of kernels by their causes."""
+    for subject, verdicts in measured.checked.items():
+        for _, judged in text.sections(verdicts):
+            for together in text.by_cause([v for v in judged if not v.passed]):
+                first = text.sentences(*together)[0]
+                code = next(filter(None, map(snippet.of_verdict, together)), "")
+                yield Failure(subject, together[0].operation, first, code)
+
+
 class Card:
     """Everything about one operation."""
 
@@ -94,12 +159,8 @@ class Card:
         self.record, self.name = record, record.name
         full_name = record.full_name
         self.verdicts = [v for v in measured.verdicts if v.operation == full_name]
-        self.certificates = [
-            c for c in measured.certificates if c.operation == self.record.full_name
-        ]
-        self.benchmarks = [
-            b for b in measured.benchmarks if b[1].operation == self.record.full_name
-        ]
+        self.certificates = [c for c in measured.certificates if c.operation == full_name]
+        self.benchmarks = [b for b in measured.benchmarks if b[1].operation == full_name]
         self.kernels = {
             subject: [v for v in verdicts if v.operation == full_name]
             for subject, verdicts in measured.checked.items()
@@ -169,9 +230,14 @@ class Card:
     def verdict(self) -> str:
         """Whether our formulas passed, or how many verdicts failed."""
         if not self.verdicts:
-            return "not measured"
+            return ""
         failed = sum(not verdict.passed for verdict in self.verdicts)
         return f"{failed} failed" if failed else "pass"
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing failed, of ours or of a kernel."""
+        return not self.failed
 
     @property
     def failed(self) -> int:
@@ -181,20 +247,36 @@ class Card:
         return passed.count(False)
 
     @property
+    def cells(self) -> list[Cell]:
+        """The row of the matrix: f, f′ and f″ of ours, of torch and of each set of kernels."""
+        every = self.verdicts or [v for verdicts in self.kernels.values() for v in verdicts]
+        plain = [v for v in every if v.errors is not None and not _is_apart(v)]
+        row = []
+        for who in (GRADREF, TORCH):
+            for order in range(3):
+                of_order = [v for v in plain if order_of(v.quantity) == order]
+                found = ((_errors_of(v, who), v.passed or v.contender != who) for v in of_order)
+                row.append(_cell(found))
+        for verdicts in self.kernels.values():
+            row += [_judged(verdicts, order) for order in range(3)]
+        return row
+
+    @property
     def speeds(self) -> Iterator[tuple[str, list[Bar]]]:
         """The times of a value with its derivative, beside ours."""
         for about, result in self.benchmarks:
             shape = " × ".join(f"{n:,}" for n in result.shape)
             pages = ", huge pages" if about["huge pages"] else ""
-            times = {
-                name: result.ratios[name].median
-                for name in (EAGER, COMPILED)
-                if name in result.ratios
-            }
-            times |= {OURS: 1.0, BOUND: result.ratios[BOUND].median}
-            most = max(times.values())
-            bars = [Bar(NAMES[n], t / most, f"{t:.2f}×") for n, t in times.items()]
-            yield f"{result.dtype}, {shape}, {result.device}{pages}", bars
+            found = {n: result.ratios[n] for n in (EAGER, COMPILED, BOUND) if n in result.ratios}
+            most = max(1.0, *(ratio.median for ratio in found.values()))
+            bars = [
+                Bar(NAMES[n], r.median / most, f"{r.median:.2f} ± {r.margin:.2f} × our time")
+                for n, r in found.items()
+            ]
+            bars.insert(-1, Bar(NAMES[OURS], 1 / most, "1"))
+            cpu = f"{about['cpu capability']}, {about['threads']} threads"
+            on = f"{result.device}{pages}, torch {about['torch']}, {cpu}"
+            yield f"{result.dtype}, {shape}, {on}", bars
 
 
 NAMES = {
@@ -203,6 +285,18 @@ NAMES = {
     OURS: "gradref.fuse",
     BOUND: "reads and writes alone",
 }
+
+
+def _all(checked: Mapping[str, list[Verdict]]) -> Iterator[Verdict]:
+    for verdicts in checked.values():
+        yield from verdicts
+
+
+def write_checked(run: runs.Run, path: Path) -> None:
+    """Write the page of a check: of the operations that were judged."""
+    names = dict.fromkeys(verdict.operation for verdict in run.verdicts)
+    records = [operations(name)[0] for name in names]
+    write_page(records, Measured(checked={run.subject: run.verdicts}), path)
 
 
 def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> None:
@@ -219,6 +313,8 @@ def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> 
     page = templates.get_template("page.html").render(
         cards=[Card(r, measured) for r in sorted(records, key=lambda r: (r.package, r.name))],
         measured=measured,
+        failures=list(failures(measured)),
+        devices=sorted({v.device for v in [*measured.verdicts, *_all(measured.checked)]}),
         environment=environment(),
         style=STYLE,
         documentation=documentation,
