@@ -44,9 +44,6 @@ __all__ = [
 ]
 
 
-PACKAGES = ("activations", "losses")
-"""Packages beside this one, which ``gradref.losses`` reaches also where another hides them."""
-
 _HOME = {"conforms": "testing.conforms", "fuse": "fusion.fused", "as_autograd": "autodiff.rules"}
 """Where a public name is defined, if not in autodiff.lookup."""
 
@@ -57,6 +54,6 @@ def __getattr__(name: str) -> Any:
         return version("gradref")
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
-    if name in PACKAGES:
+    if name in ("activations", "losses"):  # also where another module hides them
         return import_module("gradref.declare.packages").package(name)
     return getattr(import_module(f"gradref.{_HOME.get(name, 'autodiff.lookup')}"), name)

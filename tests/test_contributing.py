@@ -91,7 +91,7 @@ def test_a_function_is_one_file_and_one_command(checkout: Path) -> None:
         start: run(as_it_is_typed(line.partition("#")[0], family), checkout)
         for start, line in zip(QUICKLY, commands, strict=True)
     }
-    assert re.search(r"^pass: \d+ verdicts", said["gradref verify"], re.M)
+    assert re.search(r"^PASS: \d+ verdicts", said["gradref verify"], re.M)
     assert re.search(r"\b[2-9]\d passed", said["pytest"])
     assert (checkout / f"{names[0]}.svg").stat().st_size > 1000
     assert f"| `{names[0]}` |" in (checkout / "docs" / "conventions.md").read_text()

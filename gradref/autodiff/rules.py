@@ -237,7 +237,7 @@ class MakesItself(Protocol):
 class Differentiable:
     """A function that torch differentiates, which can be pickled and copied."""
 
-    def __init__(self, function: AnyFunction, call: AnyFunction) -> None:
+    def __init__(self, function: Any, call: AnyFunction) -> None:
         functools.update_wrapper(self, call)
         self._made_of, self._call = function, call
 

@@ -10,7 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from gradref import PACKAGES
+PACKAGES = ("activations", "losses")
+"""Packages that are installed beside the toolkit."""
 
 HOME = Path(__file__).resolve().parents[2]
 

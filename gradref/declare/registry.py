@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 
-from gradref import PACKAGES
 from gradref.arrays import reject
 from gradref.declare.checks import problem
 from gradref.declare.operation import Operation
-from gradref.declare.packages import package, packages
+from gradref.declare.packages import PACKAGES, package, packages
 
 
 def operations(*names: str) -> list[Operation]:
