@@ -19,6 +19,7 @@ from gradref.contenders.sandbox import InProcess
 from gradref.judge.verdict import Case, Verdict
 from gradref.report import files, terminal
 from gradref.report.text import VERDICT_HEADER, by_cause, sentences, verdict_cells
+from gradref.runs import check as checks
 from gradref.runs.check import check
 from gradref.runs.options import Options
 from gradref.runs.run import Run, read
@@ -137,6 +138,26 @@ def test_the_command_shows_as_much_as_is_wanted() -> None:
     failures = shown("failures")
     assert "exp overflows" in failures
     assert " pass " not in failures
+
+
+@pytest.mark.parametrize(
+    ("operation", "function", "words"),
+    [
+        ("silu", lambda x: x.nosuch(), "raises AttributeError"),
+        ("cross_entropy", torch.nn.functional.cross_entropy, "unsupported"),
+    ],
+)
+def test_a_screen_shows_what_has_no_result(operation: str, function: Any, words: str) -> None:
+    kernel = Kernel.of(operation, {"function": function})
+    found = [
+        verdict
+        for _, case in checks.cases([kernel], ["float32"], "cpu")
+        for verdict in check(kernel, case, InProcess([kernel]), Options("link"))
+    ]
+    run = Run("mine", {"mode": "link", "seed": 0}, verdicts=found, finished=True)
+    console = Console(width=100, record=True, file=io.StringIO())
+    terminal.show_kernels(console, run, "in brief")
+    assert words in console.export_text()
 
 
 # --- files ---------------------------------------------------------------------------------------

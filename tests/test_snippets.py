@@ -97,6 +97,6 @@ def agrees_with_the_truth(verdict: Verdict) -> None:
     assert verdict.point is not None
     snippet = of_verdict(verdict)
     ours, _ = printed(snippet)
-    assert f"the kernel {verdict.point.got:.9g}, truth {verdict.point.truth:.9g}" in snippet
+    assert f"the kernel gave {verdict.point.got:.9g}, truth {verdict.point.truth:.9g}" in snippet
     truth = verdict.point.truth
     assert same(ours, truth) or abs(ours - truth) <= 2.0**-23 * abs(truth) + 2.0**-149, snippet

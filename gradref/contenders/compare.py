@@ -13,6 +13,8 @@ from gradref.contenders.sandbox import Runner
 from gradref.judge.gates import Mask
 from gradref.judge.questions import Sample
 
+FEW = 8
+
 Labelled = Iterable[tuple[str, Sample]]
 
 
@@ -54,7 +56,8 @@ def right_for_all(
         found = heard.problem or misuse(probe, heard)
         if heard.results is not None and not found:
             off = expected.wrong(heard.results)
-            found = places(off) if off.any() else ""
+            is_new = off.any() and not (probe.fails and _follows_the_inputs(probe, runner, s, off))
+            found = places(off) if is_new else ""
         if found and not probe.fails and is_right(expected, probe.ask(runner, s)):
             found += "; asked again they are right"
         right |= not found
@@ -62,6 +65,20 @@ def right_for_all(
         if problem and (right or not probe.fails):
             return problem
     return held(right, refused)
+
+
+def _follows_the_inputs(probe: Probe, runner: Runner, s: Sample, off: Mask) -> bool:
+    """Return whether an elementwise function is wrong at the same inputs wherever they stand.
+
+    Where most of many results are wrong that depends on their number.
+    """
+    if probe.record.kind != "elementwise" or (off.size > FEW and off.mean() > 0.5):
+        return False
+    moved = s.mapped(lambda a: a.reshape(-1).roll(1).reshape(a.shape))
+    heard = probe.ask(runner, moved)
+    if heard.results is None:
+        return False
+    return bool((np.roll(off, 1) == probe.expected(moved).wrong(heard.results)).all())
 
 
 def misuse(probe: Probe, heard: Heard) -> str:

@@ -91,8 +91,7 @@ class Kernel:
         try:
             (record,) = operations(operation)
         except ValueError as problem:
-            wants = '"operation": a name of gradref list, or package:name of your own'
-            reject(f"KERNELS[{name!r}]", f"{operation!r} ({problem})", wants)
+            raise ValueError(f"KERNELS[{name!r}]: {problem}") from None
         functions: dict[Role, Any] = {role: entry[role] for role in ROLES if role in entry}
         if not functions:
             reject(f"KERNELS[{name!r}]", sorted(entry), f"one of {', '.join(ROLES)}")

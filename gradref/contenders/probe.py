@@ -396,7 +396,8 @@ def _roughly(truth: Floats, dtype: torch.dtype) -> Floats:
     size = np.abs(np.nan_to_num(truth, posinf=0.0, neginf=0.0))
     share = max(ROUGH, 32 * torch.finfo(dtype).eps)
     rough = share * size + share**2 * np.max(size, initial=0.0)
-    return np.asarray(rough / spacing(truth, dtype))
+    with np.errstate(over="ignore"):
+        return np.asarray(rough / spacing(truth, dtype))
 
 
 class _Nobody:

@@ -46,18 +46,18 @@ def out_of_range(x: Floats, truth: Floats, dtype: torch.dtype) -> Mask:
         return np.asarray((is_small & (truth != 0)) | is_large | (size > torch.finfo(dtype).max))
 
 
-def no_worse(ulp: Floats, theirs: Floats, order: Floats, special: Mask) -> Mask:
-    """Return which errors are at most torch's: at the same input, or next to it in ``order``.
+def no_worse(ulp: Floats, theirs: Floats, order: Floats, alone: Mask) -> Mask:
+    """Return which errors are at most twice torch's: at the same input, or next to it in ``order``.
 
-    An infinity, NaN or a kink has no neighbours.
+    What is ``alone`` has no neighbours: an infinity, NaN or a kink, and rows.
     """
-    usual = np.where(special, 0.0, theirs)
+    usual = np.where(alone, 0.0, theirs)
     rank = np.argsort(order, kind="stable")
     padded = np.pad(usual[rank], NEIGHBOURS)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     near = np.empty_like(usual)
     near[rank] = windows.max(-1)
-    return np.asarray(ulp <= np.where(special, theirs, near))
+    return np.asarray(ulp <= 2 * np.where(alone, theirs, near))
 
 
 def any_of(masks: Iterable[Mask], like: Floats) -> Mask:

@@ -111,7 +111,7 @@ def of_verdict(verdict: Verdict) -> str:
     """Return the input that a verdict on a kernel rests on as Python; empty if there is none."""
     if verdict.point is None:
         return ""
-    said = (("the kernel", verdict.point.got), ("truth", verdict.point.truth))
+    said = (("gradref, torch; the kernel gave", verdict.point.got), ("truth", verdict.point.truth))
     return snippet(_record(verdict), verdict.quantity, verdict.point.place, verdict.dtype, said)
 
 

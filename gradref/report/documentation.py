@@ -72,4 +72,4 @@ def body(function: Callable[..., Any]) -> str:
 def in_words(function: Callable[..., Any]) -> str:
     """The first sentence of a docstring, its formulas as plain text."""
     sentence = summary(function).split(". ")[0]
-    return _ROLE.sub(lambda found: plain(found[1]), sentence)
+    return _ROLE.sub(lambda found: plain(found[1]), sentence).rstrip(",;:")

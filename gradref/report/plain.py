@@ -15,6 +15,7 @@ SIGNS = {
     "pi": "π",
     "sigma": "σ",
     "Phi": "Φ",
+    "varphi": "φ",
     "ell": "ℓ",
     "sum": "Σ",
     "ne": "≠",

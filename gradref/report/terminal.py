@@ -229,6 +229,10 @@ def _show_kernels_in_brief(console: Console, run: Run) -> None:
     for title, verdicts in sorted(shown, key=lambda one: all(v.passed for v in one[1])):
         failed = [v for v in verdicts if not v.passed]
         groups = by_cause(failed)
+        if all(v.status == "unsupported" for v in verdicts):
+            for words in unsupported(verdicts):
+                console.print(f"{escape(title)}: [yellow]unsupported[/] {escape(words)}")
+            continue
         console.print(f"[bold]{escape(title)}[/]: worst error in ulp", highlight=False)
         if declared := verdicts[0].declared:
             console.print(f"  declares {escape('; '.join(declared))}", highlight=False)

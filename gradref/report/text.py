@@ -163,9 +163,10 @@ def matrix(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
 
     Verdicts on special inputs and conditions have a row each: how many hold, of how many.
     """
-    dtypes = list(dict.fromkeys(v.dtype for v in verdicts if v.dtype in SHORT))
+    tried = [v for v in verdicts if v.status != "unsupported"]
+    dtypes = list(dict.fromkeys(v.dtype for v in tried if v.dtype in SHORT))
     rows: dict[str, dict[str, list[Verdict]]] = {}
-    for verdict in verdicts:
+    for verdict in tried:
         name = in_primes(verdict.quantity)
         if verdict.errors is None and order_of(verdict.quantity) is None:
             name = "conditions"
@@ -175,26 +176,29 @@ def matrix(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
     last = [name for name in ("at ±inf, NaN, kinks", "conditions") if name in rows]
     order = [*(name for name in rows if name not in last), *last]
     body = [[n, *(_cell(rows[n].get(d, []), n in last) for d in dtypes)] for n in order]
-    bounds = [next(v.bound for v in verdicts if v.dtype == d and v.errors) for d in dtypes]
+    known = {v.dtype: v.bound.replace("(n+6) u scale", "...") for v in verdicts if v.bound}
+    bounds = [known.get(dtype, "-") for dtype in dtypes]
     return ["", *(SHORT[d] for d in dtypes)], [*body, ["allowed", *bounds]]
 
 
 def _cell(verdicts: Sequence[Verdict], is_count: bool) -> str:
-    tried = [v for v in verdicts if v.status != "unsupported"]
-    mark = "" if all(v.passed for v in tried) else f" {WRONG}"
+    mark = "" if all(v.passed for v in verdicts) else f" {WRONG}"
     if is_count:
-        return f"{sum(v.passed for v in tried)} of {len(tried)}{mark}" if tried else "-"
-    worst = max((v.point.ulp for v in tried if v.point is not None), default=None)
-    return f"{brief_ulp(worst)}{mark}"
+        return f"{sum(v.passed for v in verdicts)} of {len(verdicts)}{mark}" if verdicts else "-"
+    failed = [v.point.ulp for v in verdicts if v.point is not None and not v.passed]
+    plain = [v.errors.worst for v in verdicts if v.errors is not None]  # where the bound is narrow
+    worst = max(failed or plain, default=None)
+    return f"{brief_ulp(worst)}{mark}".replace("- ", "")
 
 
 def unsupported(verdicts: Iterable[Verdict]) -> list[str]:
-    """Return what is not there, a line for each reason."""
-    found: dict[str, list[str]] = {}
+    """Return what is not there, a line for each quantity or condition, with the first reason."""
+    found: dict[str, str] = {}
     for verdict in verdicts:
         if verdict.status == "unsupported":
-            found.setdefault("; ".join(verdict.words), []).append(in_primes(verdict.quantity))
-    return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in found.items()]
+            found.setdefault(in_primes(verdict.quantity), "; ".join(verdict.words))
+    lines = (f"{name}: {words}" for name, words in found.items())
+    return [textwrap.shorten(line, 66, placeholder=" ...") for line in lines]
 
 
 def by_kernel(verdicts: Iterable[Verdict]) -> list[tuple[str, list[Verdict]]]:
@@ -278,9 +282,11 @@ def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
         values = DECIMAL.sub(_briefly, shown)
         what = in_primes(verdict.quantity.removesuffix(f" [{SPECIAL}]"))
         count = f"{sum(p.count for _, p in those):,}"
-        than = " results" if kind == "zero's sign" else " as far off as torch's"
+        than = " results" if kind == "zero's sign" else " results no worse than torch's"
         where = f"{what}({textwrap.shorten(values, 40, placeholder='...')}) {SHORT[verdict.dtype]}"
         numbers = f"is {part.point.got:.4g}, truth {part.point.truth:.4g}"
+        if kind == "zero's sign":
+            numbers = "is -0, wants 0" if math.copysign(1, part.point.got) < 0 else "is 0, wants -0"
         lines.append(f"{kind}: {count}{than}: {where} {numbers}")
     return lines
 

@@ -78,8 +78,10 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
     )
     declared = kernel.contract.words
     exam = exam_of(case, options, kernel.contract.range)
-    verdicts = [replace(v, declared=declared) for v in trial.verdicts(exam)]
-    yield from verdicts
+    verdicts = []
+    for verdict in trial.verdicts(exam):
+        verdicts.append(replace(verdict, declared=declared))
+        yield verdicts[-1]
     if any(verdict.errors is not None for verdict in verdicts):
         for verdict in _conditions(kernel, case, runner, options, _known(verdicts)):
             yield replace(verdict, declared=declared)
@@ -202,7 +204,7 @@ def check_subject(
     """Judge the kernels of a subject in a process of their own.
 
     ``on_case`` hears what is judged next, of how many; ``sandbox`` is that process, if it has been
-    started before. A run that is interrupted has the verdicts of the cases before.
+    started before. A run that is interrupted has the verdicts before.
     """
     with sandbox or Sandbox(subject, operation) as runner:
         patterns = read_xfails(xfails) if xfails is not None else []
@@ -216,12 +218,11 @@ def check_subject(
             for kernel, case in selected:
                 on_case(f"{case.label} {case.dtype}", len(selected))
                 try:
-                    verdicts = list(_of_case(kernel, case, runner, options))
+                    for verdict in _of_case(kernel, case, runner, options):
+                        run.verdicts += _expected([verdict], patterns, used)
                 except Exception as problem:  # a setting for which there is no truth, for one
                     words = f"{type(problem).__name__}: {problem}"
                     run.problems.append(f"{kernel.name}, {case.label} {case.dtype}: {words}")
-                else:
-                    run.verdicts += _expected(verdicts, patterns, used)
             run.finished = True
     if run.finished:
         run.unused = [pattern for pattern in patterns if pattern not in used]
