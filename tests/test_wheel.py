@@ -39,7 +39,7 @@ def test_it_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
     subprocess.run([*pip, str(wheel)], check=True)
     code = (
-        "import activations, losses, gradref, gradref.declare.operation as o;"
+        "import activations, losses, gradref, gradref.declare.registry as o;"
         "print(activations.__file__, len(o.operations()), activations.relu_derivative(2.0))"
     )
     result = subprocess.run(
