@@ -192,7 +192,7 @@ def test_list_and_show(tmp_path: Path) -> None:
     assert "differs from torch in threshold" in gradref("show", "softplus").stdout
 
 
-OWN_PACKAGE = """
+OWN_PACKAGE = '''
 from math import inf, nan
 
 import torch
@@ -207,6 +207,7 @@ from gradref.declare.operation import Facts
     facts=Facts(limits={-inf: (nan, nan, nan), inf: (nan, nan, nan)}),
 )
 def sine(x, /):
+    """Sine."""
     return torch.sin(x)
 
 
@@ -218,7 +219,7 @@ def sine_derivative(x, /):
 @second_derivative(sine)
 def sine_second_derivative(x, /):
     return -torch.sin(x)
-"""
+'''
 
 
 @pytest.mark.parametrize(("slope", "status"), [("torch.cos(x)", 0), ("torch.cos(2 * x)", 1)])

@@ -132,7 +132,7 @@ def test_names_say_what_a_function_is(record: Operation) -> None:
 def test_operations_are_found_by_name_and_package() -> None:
     assert [r.name for r in operations("gelu")] == ["gelu"]
     assert {r.module.split(".")[0] for r in operations("losses")} == {"losses"}
-    with pytest.raises(ValueError, match=r"got 'gleu' \(did you mean glu or gelu\?\), wants one"):
+    with pytest.raises(ValueError, match=r"got 'gleu' \(did you mean glu or gelu\?\), wants a"):
         operations("gleu")
     with pytest.raises(TypeError, match="function: got"):
         operation(torch.sigmoid)

@@ -29,17 +29,18 @@ def explain(e: Evidence, ulp: Floats, wrong: Mask) -> tuple[str, ...]:
     """Return at most three sentences, the likeliest cause first."""
     found: list[str] = []
     signs = wrong & (e.got == 0) & (ulp <= e.allowed)
-    if signs.any():
-        found = [f"a zero of the wrong sign {_range(e, signs)}"]
-        wrong = wrong & ~signs
+    wrong = wrong & ~signs
     for rule in RULES if wrong.any() else ():
         with np.errstate(all="ignore"):
             new = [words for words in rule(e, ulp, wrong) if words not in found]
         found += new
         if len(found) >= 3 or (new and rule in CONCLUSIVE):
             break
-    found = [*found[1:], found[0]] if signs.any() else found  # the least of what is wrong
-    return tuple(found[:3]) or tuple(_somewhere(e, ulp, wrong))
+    if wrong.any() and not found:
+        found += _somewhere(e, ulp, wrong)
+    if signs.any():
+        found.append(f"a zero of the wrong sign {_range(e, signs)}")
+    return tuple(found[:3])
 
 
 # --- mistakes with a name ------------------------------------------------------------------------

@@ -122,7 +122,8 @@ class Fused:
         """
         from gradref.fusion.training import differentiable
 
-        return differentiable(self)
+        make = functools.partial(fuse, self.record.function, precise=self.precise)
+        return differentiable(self.record, make)
 
     def __repr__(self) -> str:
         what = f"{self.record.name}: {', '.join(self.results)}"

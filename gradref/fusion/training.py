@@ -14,14 +14,16 @@ from gradref.arrays import describe, is_differentiated, reject
 from gradref.autodiff.rules import apply_rule, as_autograd
 from gradref.declare.calls import bind
 from gradref.declare.operation import Operation
-from gradref.fusion.fused import Fused, fuse
+
+Kernel = Callable[..., Any]
+Make = Callable[..., Kernel]
+"""Makes a kernel for the results that are named."""
 
 
-def differentiable(fused: Fused) -> Callable[..., Tensor]:
-    """Return the function of a fused kernel that torch differentiates once."""
-    record, precise = fused.record, fused.precise
-    value = fuse(record.function, "value", precise=precise)
-    rule = _pulled(record, value, precise) if record.kind == "rowwise" else _kept(record, precise)
+def differentiable(record: Operation, fused: Make) -> Callable[..., Tensor]:
+    """Return the function that torch differentiates once; ``fused`` makes kernels of it."""
+    value = fused("value")
+    rule = _pulled(record, value, fused) if record.kind == "rowwise" else _kept(record, fused)
     traced = as_autograd(record.function)
     active, constants = record.differentiable, set(record.signature.parameters)
 
@@ -49,11 +51,11 @@ def differentiable(fused: Fused) -> Callable[..., Tensor]:
     return call
 
 
-def _kept(record: Operation, precise: bool) -> type[Function]:
+def _kept(record: Operation, fused: Make) -> type[Function]:
     """Return the rule that keeps the derivative by one argument, and that of others if needed."""
-    both = fuse(record.function, precise=precise)
+    both = fused()
     is_loss = record.kind == "loss"
-    gradient = fuse(record.function, "gradient", precise=precise) if is_loss else None
+    gradient = fused("gradient") if is_loss else None
 
     class Kept(Function):
         @staticmethod
@@ -98,9 +100,9 @@ def _kept(record: Operation, precise: bool) -> type[Function]:
     return Kept
 
 
-def _pulled(record: Operation, value: Fused, precise: bool) -> type[Function]:
+def _pulled(record: Operation, value: Kernel, fused: Make) -> type[Function]:
     """Return the rule of a row-wise function: it keeps the arguments, backward is one pass."""
-    pull = fuse(record.function, "vjp", precise=precise)
+    pull = fused("vjp")
     has_choice = len(record.differentiable) > 1
 
     class Pulled(Function):

@@ -57,7 +57,7 @@ def no_worse(ulp: Floats, theirs: Floats, order: Floats, alone: Mask) -> Mask:
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     near = np.empty_like(usual)
     near[rank] = windows.max(-1)
-    return np.asarray(ulp <= 2 * np.where(alone, theirs, near))
+    return np.asarray(ulp / 2 <= np.where(alone, theirs, near))
 
 
 def any_of(masks: Iterable[Mask], like: Floats) -> Mask:
