@@ -55,5 +55,5 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'gradref' has no attribute {name!r}")
     if name in ("activations", "losses"):  # also where another module hides them
-        return import_module("gradref.declare.packages").package(name)
+        return import_module("gradref.packages").package(name)
     return getattr(import_module(f"gradref.{_HOME.get(name, 'autodiff.lookup')}"), name)

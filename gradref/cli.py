@@ -39,7 +39,7 @@ def _version(is_wanted: bool) -> None:
 
 def _say_what_is_hidden() -> None:
     """Find packages in the working directory too, and say which of ours another one hides."""
-    from gradref.declare.packages import hidden
+    from gradref.packages import hidden
 
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):

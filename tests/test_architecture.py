@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ORDER = (
-    ("gradref.environment", "gradref.arrays", "gradref.truth"),
+    ("gradref.environment", "gradref.packages", "gradref.arrays", "gradref.truth"),
     ("gradref.formula",),
     ("gradref.declare",),
     ("gradref.autodiff",),

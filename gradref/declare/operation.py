@@ -15,7 +15,7 @@ from gradref.arrays import describe, reject
 from gradref.declare.chain import Chain
 from gradref.declare.domains import REAL, Domain, Domains, Draw, Interval, Resolved
 from gradref.declare.facts import NOT, Facts, Jet, Kink
-from gradref.declare.packages import packages
+from gradref.packages import packages
 
 __all__ = [  # the vocabulary that the toolkit asks for by way of a record stands here too
     "NOT",

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from gradref.arrays import reject
 from gradref.declare.checks import problem
 from gradref.declare.operation import Operation
-from gradref.declare.packages import PACKAGES, package, packages
+from gradref.packages import PACKAGES, package, packages
 
 
 def operations(*names: str) -> list[Operation]:

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from gradref.declare.operation import Operation, formula_of
 from gradref.judge.verdict import Case, Finding, Place, Verdict
 
-_HEX = re.compile(r" \(-?0x[^)]*\)")
+HEX = re.compile(r" \(-?0x[^)]*\)")
+"""A number in hex behind the same in decimal."""
+
 _CLASSES = re.compile(r"\[*\d+(, \d+)*\]*")
 _QUANTITY = re.compile(r"(?P<role>\w+)(?:\((?P<by>[^)]*)\))?(?: \[(?P<reduction>\w+)\])?")
 VECTOR = 64
@@ -125,9 +127,9 @@ def _imports(record: Operation) -> str:
 
 def _array(asked: _Asked, name: str) -> str:
     value = asked.place.at[name]
-    if _CLASSES.fullmatch(value) and not _HEX.search(value):
+    if _CLASSES.fullmatch(value) and not HEX.search(value):
         return f"{name} = torch.tensor({value})"
-    numbers = re.sub(r"\b(nan|inf)\b", r"torch.\1", _HEX.sub("", value))
+    numbers = re.sub(r"\b(nan|inf)\b", r"torch.\1", HEX.sub("", value))
     if asked.record.kind == "elementwise":
         return f"{name} = torch.tensor([{numbers}] * {VECTOR}, dtype=torch.{asked.dtype})"
     return f"{name} = torch.tensor({numbers}, dtype=torch.{asked.dtype})"

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Domain, Facts, Interval, Operation
-from gradref.declare.packages import packages
+from gradref.packages import packages
 from gradref.report.documentation import formulas, in_words
 from gradref.report.plain import plain
 

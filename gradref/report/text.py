@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradref.judge.evidence import NORMAL, SPECIAL, SUBNORMAL
 from gradref.judge.gates import Kind
+from gradref.judge.snippet import HEX
 from gradref.judge.ulp import Errors
 from gradref.judge.verdict import OURS, TORCH, Finding, Place, Tolerated, Verdict, order_of
 from gradref.report.summary import ORDERS, Line, Overview, severity
 from gradref.runs.choices import SHORT
-
-HEX = re.compile(r" \(-?0x[^)]*\)")
-"""A number in hex behind the same in decimal."""
 
 DECIMAL = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?")
 

@@ -13,7 +13,7 @@ from types import ModuleType
 PACKAGES = ("activations", "losses")
 """Packages that are installed beside the toolkit."""
 
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
