@@ -59,6 +59,14 @@ def sigmoid_with_wrong_pieces(x: Tensor) -> Tensor:
     return torch.where((x.abs() >= 2) & (x.abs() <= 3), y * 1.001, y)
 
 
+def logsigmoid_slope_with_wrong_constant(x: Tensor) -> Tensor:
+    return torch.sigmoid(-1.01 * x.double()).to(x.dtype)
+
+
+def gradient_of_a_mean_of_rows(grad_output: Tensor, input: Tensor, target: Tensor) -> Tensor:
+    return grad_output * 2 * (input - target) / len(input)
+
+
 def flushing_sigmoid(x: Tensor) -> Tensor:
     y = torch.sigmoid(x.double()).to(x.dtype)
     return torch.where(y.abs() < torch.finfo(x.dtype).tiny, 0 * x, y)
@@ -94,6 +102,11 @@ KERNELS = {
     "tanh": {"forward": numpy_tanh, "library": "numpy"},
     "overflowing": {"operation": "softplus", "forward": overflowing_softplus},
     "two sides": {"operation": "sigmoid", "forward": sigmoid_with_wrong_pieces},
+    "wrong constant": {
+        "operation": "logsigmoid",
+        "derivative": logsigmoid_slope_with_wrong_constant,
+    },
+    "mean of rows": {"operation": "mse_loss", "backward": gradient_of_a_mean_of_rows},
     "flushed": {"operation": "sigmoid", "forward": flushing_sigmoid},
     "log of 0": {"operation": "log_softmax", "forward": log_of_softmax},
     "0 log 0": {"operation": "binary_cross_entropy", "forward": mean_with_0_log_0},

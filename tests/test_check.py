@@ -97,6 +97,19 @@ def test_a_wrong_kernel_is_explained_with_its_worst_input() -> None:
     assert sum(value.errors.histogram) == value.errors.count > 30_000
 
 
+def test_a_function_of_a_file_is_asked_with_its_derivatives_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def relu(x):\n    return x.clamp(min=0)\n"
+        "def relu_backward(grad_output, x):\n    return grad_output * 2 * (x > 0)\n"
+        "from torch import relu as rectifier\n"
+    )
+    result = check_subject(f"{file}:relu", None, ["float32"], Options("link"))
+    assert "too large by a factor of 2" in words(result)
+    alone = check_subject(f"{file}:rectifier", "relu", ["float32"], Options("link"))
+    assert alone.exit_code == 0
+
+
 def test_quick_mode_has_the_cheap_conditions() -> None:
     result = checked("right", "f32", mode="quick")
     names = {verdict.quantity for verdict in result.verdicts}
@@ -283,6 +296,8 @@ def test_an_import_that_fails_only_in_its_own_process(
 EXPLAINED = {
     "overflowing": "infinity for x >= 8.*: exp overflows",
     "two sides": r"for x in \[-(3|2.9).*, -2.*\] and for x in \[2.*\], and nowhere else: a branch",
+    "wrong constant": "^another formula or constant, or an approximation: a relative error of 0.00",
+    "mean of rows": "mean divides by the number of rows, not of elements",
     "flushed": "subnormal numbers are flushed to zero",
     "log of 0": "infinity .*: the logarithm of a probability that underflows to 0",
     "0 log 0": r"0 \* log 0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import torch
 
 from gradref.contenders.call import Call
 from gradref.contenders.libraries import UnsupportedError
@@ -14,6 +15,8 @@ from gradref.judge.gates import Mask
 from gradref.judge.questions import Sample
 
 FEW = 8
+AROUND = 97, 61
+"""Elements that are put before and behind some, to ask of them elsewhere."""
 
 Labelled = Iterable[tuple[str, Sample]]
 
@@ -68,17 +71,26 @@ def right_for_all(
 
 
 def _follows_the_inputs(probe: Probe, runner: Runner, s: Sample, off: Mask) -> bool:
-    """Return whether an elementwise function is wrong at the same inputs wherever they stand.
+    """Return whether an elementwise function is wrong at the same inputs, among others or alone."""
+    if probe.record.kind != "elementwise":
+        return False
+    flat = s.mapped(lambda a: a.reshape(-1))
+    expected, off = probe.expected(flat), off.reshape(-1)
+    before, behind = (probe.sample(count, 1).mapped(torch.flatten) for count in AROUND)
 
-    Where most of many results are wrong that depends on their number.
-    """
-    if probe.record.kind != "elementwise" or (off.size > FEW and off.mean() > 0.5):
-        return False
-    moved = s.mapped(lambda a: a.reshape(-1).roll(1).reshape(a.shape))
-    heard = probe.ask(runner, moved)
-    if heard.results is None:
-        return False
-    return bool((np.roll(off, 1) == probe.expected(moved).wrong(heard.results)).all())
+    def is_off(asked: Sample, answers: slice, at: slice) -> bool:
+        heard = probe.ask(runner, asked.mapped(lambda a: a[None]))
+        if heard.results is None:
+            return False
+        got = expected.truth.copy()
+        got[at] = heard.results.reshape(-1)[answers]
+        return bool((expected.wrong(got)[at] == off[at]).all())
+
+    whole, some = slice(None), slice(None, None, max(1, off.size // FEW))
+    among = flat.joined(before, behind)
+    return is_off(among, slice(AROUND[0], -AROUND[1]), whole) and is_off(
+        flat.take(some), whole, some
+    )
 
 
 def misuse(probe: Probe, heard: Heard) -> str:

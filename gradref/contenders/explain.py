@@ -21,6 +21,9 @@ PLACES = ("the entry of the true class",)
 MANY = 0.9
 """The share of the wrong results that a mistake has to explain."""
 
+LEAP = 16
+"""An error of so many times the bound at the edge of right results is a leap."""
+
 WIDE_GAP = 1 / 32
 """The least gap of right results between two intervals of wrong ones, as a share of their span."""
 
@@ -261,13 +264,17 @@ def _scattered(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
 
 def _another_formula(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     """Yield a sentence if the first digits are wrong at ordinary inputs."""
-    centre = (np.abs(e.x) <= 3) & np.isfinite(e.got) & np.isfinite(e.truth.high)
+    centre = (np.abs(e.x) >= 2.0**-4) & (np.abs(e.x) <= 3)
+    centre &= np.isfinite(e.got) & np.isfinite(e.truth.high)
     centre &= (np.abs(e.truth.high) > 2.0**-8) & (e.got != 0)
     if not e.is_elementwise or centre.sum() < 8 or np.mean(wrong[centre]) < 0.5:
         return
     relative = np.abs(e.got / e.truth.high - 1)[centre]
     if np.median(relative) > max(2.0**-12, 8 * torch.finfo(e.dtype).eps):
-        yield f"another formula: a relative error of {np.median(relative):.1g} at ordinary inputs"
+        yield (
+            "another formula or constant, or an approximation: a relative error of"
+            f" {np.median(relative):.1g} at ordinary inputs"
+        )
 
 
 def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
@@ -278,13 +285,26 @@ def _somewhere(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         for low, high in _intervals(e, wrong):
             inside |= (e.x >= low) & (e.x <= high)
         if np.mean(wrong[inside]) >= MANY and np.mean(inside) < 0.5:
-            words += ", and nowhere else: a branch is missing or taken wrongly"
+            words += f", and nowhere else{_branch(e, ulp, wrong)}"
         if (e.got[wrong] == e.x[wrong]).all():
             words += "; it returns x itself there"
     for name in PLACES:
         if name in e.branches and not (wrong & ~e.branches[name]).any():
             words += f"; only {name} is wrong: it may have been updated in a rounded copy"
     yield words
+
+
+def _branch(e: Evidence, ulp: Floats, wrong: Mask) -> str:
+    """Return that a branch is taken wrongly where errors do not grow to a bound, but leap over it.
+
+    So do those that begin at a kink.
+    """
+    edges = np.unique(_intervals(e, wrong))
+    at_edges = wrong & np.isin(e.x, edges)
+    kinks = e.x[e.branches.get("kink", np.zeros_like(wrong))]
+    at_kinks = (np.abs(np.subtract.outer(edges, kinks)) <= np.abs(kinks) / 64).any()
+    leaps = (ulp[at_edges] > LEAP * e.allowed[at_edges]).all()
+    return ": a branch is missing or taken wrongly" if leaps or at_kinks else ""
 
 
 def _range(e: Evidence, where: Mask) -> str:

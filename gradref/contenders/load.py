@@ -37,7 +37,8 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
         if attribute:
             if not hasattr(module, attribute):
                 reject("subject", repr(subject), f"an attribute of {name}", ImportError)
-            return [_single(subject, getattr(module, attribute), operation)]
+            beside = [k for k in _by_name(module, operation) if k.name == attribute]
+            return beside or [_single(subject, getattr(module, attribute), operation)]
         kernels = _of_module(module, operation)
     chosen = [k for k in kernels if operation in (None, k.operation, k.name)]
     if not chosen:

@@ -141,6 +141,11 @@ def _of_rows(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str, 
             "mean divides by all rows, not by the non-ignored ones",
             partial(_divided, record, _count),
         )
+        if record.coupled is None:
+            yield (
+                "mean divides by the number of rows, not of elements",
+                partial(_divided, record, partial(_rows, record)),
+            )
         if record.mass is not None:
             yield (
                 "mean divides by the number of rows that count, not by their weights",
@@ -202,6 +207,10 @@ def _divided(
 
 def _count(s: Sample) -> float:
     return float(len(s.grad_output))
+
+
+def _rows(record: Operation, s: Sample) -> float:
+    return float(len(s.arrays[record.arguments[0]]))
 
 
 def _counted(record: Operation, s: Sample) -> float:

@@ -90,6 +90,16 @@ class Sample:
         """Return the same with other arrays in the place of some."""
         return replace(self, arrays={**self.arrays, **arrays})
 
+    def joined(self, before: Sample, behind: Sample) -> Sample:
+        """Return the rows between others."""
+        pairs = zip(before._all, self._all, behind._all, strict=True)
+        joined = iter([torch.cat(parts) for parts in pairs])
+        return self.mapped(lambda _: next(joined))
+
+    @property
+    def _all(self) -> tuple[Tensor, ...]:
+        return (*self.arrays.values(), self.grad_output, self.tangent)
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """Return the same with every array and vector changed."""
         return replace(

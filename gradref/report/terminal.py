@@ -47,6 +47,7 @@ from gradref.report.text import (
     sections,
     sentences,
     telling_findings,
+    torch_too,
     ulp,
     unsupported,
     verdict_cells,
@@ -243,8 +244,9 @@ def _show_kernels_in_brief(console: Console, run: Run) -> None:
             table.add_row(*cells)
         console.print(table)
         for together in groups[:CAUSES]:
-            words = textwrap.shorten(sentences(*together)[0], 140, placeholder=" ...")
-            console.print(f"[bold red]fail[/] {escape(words)}", highlight=False)
+            too = torch_too(together)
+            words = textwrap.shorten(sentences(*together)[0], 150 - len(too), placeholder=" ...")
+            console.print(f"[bold red]fail[/] {escape(words + too)}", highlight=False)
         if len(groups) > CAUSES:
             console.print(f"and other causes, {len(groups) - CAUSES}: --verbose")
         for words in let_pass(verdicts):
@@ -252,7 +254,8 @@ def _show_kernels_in_brief(console: Console, run: Run) -> None:
         for words in unsupported(verdicts):
             console.print(f"[yellow]unsupported[/] {escape(words)}", highlight=False)
     if failed := [v for v in run.failures if v.point is not None]:
-        console.print(escape(of_verdict(failed[0])), highlight=False, soft_wrap=True)
+        worst = max(failed, key=lambda verdict: verdict.used)
+        console.print(escape(of_verdict(worst)), highlight=False, soft_wrap=True)
 
 
 def _show_summary(console: Console, run: Run) -> None:

@@ -267,6 +267,18 @@ def sentences(verdict: Verdict, *others: Verdict) -> list[str]:
     return lines
 
 
+def torch_too(verdicts: Iterable[Verdict]) -> str:
+    """Return by how much torch is off where that is at least half as much as the failures are."""
+    beyond = [
+        theirs.worst
+        for verdict in verdicts
+        if (theirs := verdict.others.get(TORCH)) is not None
+        and verdict.point is not None
+        and 2 * theirs.worst >= verdict.point.ulp
+    ]
+    return f" (torch: up to {brief_ulp(max(beyond))} ulp)" if beyond else ""
+
+
 def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
     """Return a line for each kind of failure that the gate let pass, with its worst input."""
     found: dict[Kind, list[tuple[Verdict, Tolerated]]] = {}
