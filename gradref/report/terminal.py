@@ -76,8 +76,10 @@ COLUMNS = (
 
 @contextmanager
 def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
-    """Show a progress bar over the parts of a run, with an estimate of what is left."""
-    with Progress(*COLUMNS, console=console, transient=True) as bar:
+    """Show a progress bar over the parts of a run on a terminal, with what is left of it."""
+    with Progress(
+        *COLUMNS, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         bar.add_task(doing, total=total)
         yield bar
 

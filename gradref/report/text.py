@@ -292,9 +292,9 @@ def let_pass(verdicts: Iterable[Verdict]) -> list[str]:
         values = DECIMAL.sub(_briefly, shown)
         what = in_primes(verdict.quantity.removesuffix(f" [{SPECIAL}]"))
         count = f"{sum(p.count for _, p in those):,}"
-        than = " results" if kind == "zero's sign" else " results no worse than torch's"
-        where = f"{what}({textwrap.shorten(values, 40, placeholder='...')}) {SHORT[verdict.dtype]}"
-        numbers = f"is {part.point.got:.4g}, truth {part.point.truth:.4g}"
+        than = "" if kind == "zero's sign" else " no worse than torch"
+        where = f"{what}({textwrap.shorten(values, 24, placeholder='...')}) {SHORT[verdict.dtype]}"
+        numbers = f"is {part.point.got:.3g}, truth {part.point.truth:.3g}"
         if kind == "zero's sign":
             numbers = "is -0, wants 0" if math.copysign(1, part.point.got) < 0 else "is 0, wants -0"
         lines.append(f"{kind}: {count}{than}: {where} {numbers}")
