@@ -18,7 +18,8 @@ from gradref.contenders.kernel import Kernel
 from gradref.contenders.sandbox import InProcess
 from gradref.judge.verdict import Case, Verdict
 from gradref.report import files, terminal
-from gradref.report.text import VERDICT_HEADER, by_cause, sentences, verdict_cells
+from gradref.report.tables import VERDICT_HEADER, verdict_cells
+from gradref.report.text import by_cause, sentences
 from gradref.runs import check as checks
 from gradref.runs.check import check
 from gradref.runs.options import Options

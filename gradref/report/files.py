@@ -12,18 +12,20 @@ from xml.etree import ElementTree
 
 from gradref.judge.verdict import OURS
 from gradref.report.summary import lines, main_findings
-from gradref.report.text import (
+from gradref.report.tables import (
     LINE_HEADER,
     VERDICT_HEADER,
     VERDICT_LEGEND,
+    line_cells,
+    line_title,
+    verdict_cells,
+)
+from gradref.report.text import (
     by_cause,
     finding_sentence,
     held,
-    line_cells,
-    line_title,
     sections,
     sentences,
-    verdict_cells,
 )
 from gradref.runs.run import Run
 

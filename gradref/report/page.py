@@ -24,7 +24,7 @@ from gradref.judge.evidence import SPECIAL
 from gradref.judge.ulp import Errors
 from gradref.judge.verdict import OURS as GRADREF
 from gradref.judge.verdict import TORCH, Finding, Verdict, order_of
-from gradref.report import declaration, documentation, text
+from gradref.report import declaration, documentation, tables, text
 from gradref.report.curves import COLUMNS, PER_COLUMN, curves, error_lines, float32_axis, ulp_axis
 from gradref.report.drawing import STYLE, Axis, chart
 from gradref.report.summary import OUTPUT, Line, lines, main_findings
@@ -318,6 +318,7 @@ def write_page(records: Iterable[Operation], measured: Measured, path: Path) -> 
         environment=environment(),
         style=STYLE,
         documentation=documentation,
+        tables=tables,
         text=text,
         declaration=declaration,
         snippet=snippet,

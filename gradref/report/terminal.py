@@ -26,12 +26,19 @@ from gradref.judge.pool import Outcome
 from gradref.judge.snippet import of_verdict
 from gradref.judge.verdict import OURS, Status, Verdict
 from gradref.report.summary import lines, main_findings, overviews
-from gradref.report.text import (
+from gradref.report.tables import (
     LINE_HEADER,
     OVERVIEW_HEADER,
     VERDICT_HEADER,
     VERDICT_LEGEND,
     WRONG,
+    line_cells,
+    line_title,
+    matrix,
+    overview_cells,
+    verdict_cells,
+)
+from gradref.report.text import (
     by_cause,
     by_kernel,
     failure,
@@ -39,18 +46,13 @@ from gradref.report.text import (
     finding_sentence,
     held,
     let_pass,
-    line_cells,
-    line_title,
-    matrix,
     notes,
-    overview_cells,
     sections,
     sentences,
     telling_findings,
     torch_too,
     ulp,
     unsupported,
-    verdict_cells,
 )
 from gradref.runs.choices import SHORT
 from gradref.runs.run import Run
