@@ -47,6 +47,12 @@ __all__ = [
     "glu_jacobian",
     "glu_jvp",
     "glu_vjp",
+    "mish",
+    "mish_derivative",
+    "mish_second_derivative",
+    "quick_gelu",
+    "quick_gelu_derivative",
+    "quick_gelu_second_derivative",
     "silu",
     "silu_derivative",
     "silu_second_derivative",
@@ -257,6 +263,7 @@ with localcontext(prec=50):
     DENSITY_AT_0 = _constant(1 / (2 * PI).sqrt())  # φ(0)
     HALF_ROOT = _constant(1 / Decimal(2).sqrt())
     LINEAR = _constant(2 * (2 / PI).sqrt())  # v = 2u = LINEAR·x + CUBIC·x³
+    QUICK = _constant(Decimal("1.702"))
     CUBIC = _constant(2 * (2 / PI).sqrt() * Decimal("0.044715"))
 
 
@@ -372,6 +379,185 @@ def _argument(x: Tensor) -> tuple[Tensor, Tensor]:
     high, low = _even(x, 1)
     v, error = two_product(x, high)
     return v, error + x * low
+
+
+# --- quick_gelu ----------------------------------------------------------------------------------
+
+
+@elementwise(
+    torch=lambda x: x * torch.sigmoid(1.702 * x),
+    truth=lambda x: x * series.logistic(x * 1702 / 1000),
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        zeros={1: [(-1.0, -0.5)], 2: [(-2.0, -1.0), (1.0, 2.0)]},
+    ),
+)
+def quick_gelu(x: Tensor, /) -> Tensor:
+    r"""Gaussian error linear unit, about, with a logistic function for Φ.
+
+    .. math:: f(x) = x\,\sigma(cx), \quad c = 1.702
+
+    Domain ℝ, codomain [−0.1637, ∞), smooth. inf gives inf, −inf gives 0, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: Hendrycks and Gimpel (2016), section 2.
+
+    >>> quick_gelu(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-2.2015e-04,  0.0000e+00,  1.9357e+00])
+    """
+    t, v, error = _quick(x)
+    gate = 1 / (1 + exp(-v.abs()))
+    value = torch.where(x > 0, x * gate, times_exp(t * gate, v.clamp(max=0), error))
+    return near_0(x, 0.5 * x, x.square() * (QUICK[0] / 4), value, TINY)
+
+
+@derivative(quick_gelu)
+def quick_gelu_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\sigma(v)\,(1 + v\,\sigma(-v))` for v = cx.
+
+    >>> quick_gelu_derivative(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-3.3794e-04,  5.0000e-01,  1.0738e+00])
+    """
+    t, v, error = _quick(x)
+    e, below = exp(-v.abs()), torch.where(v > 0, 0.0, error)
+    factor = 1 + v.clamp(max=0) + (v.abs() * e / (1 + e) + below)  # 1 + v σ(−v)
+    return near_root(t, QUICK_GELU_SLOPE, times_exp(factor / (1 + e), v.clamp(max=0), below))
+
+
+@second_derivative(quick_gelu)
+def quick_gelu_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`c\,\sigma'(v)\,(2 - v\tanh(v/2))` for v = cx.
+
+    >>> quick_gelu_second_derivative(torch.tensor([-6.0, 0.0, 2.0]))
+    tensor([-5.1252e-04,  8.5100e-01, -6.5286e-02])
+    """
+    _, v, error = _quick(x)
+    a, rest = v.abs(), error * v.sign()
+    e = exp(-a)
+    factor = (2 - a) + (2 * a * e / (1 + e) - rest)  # 2 − v tanh(v/2)
+    scale, lost = two_sum(e * (2 + e), 1.0)  # (1 + e)²
+    return times_exp(QUICK[0] * factor / scale, -a, -rest - lost / scale)
+
+
+QUICK_GELU_SLOPE = float32.Root(
+    -0.7511542439460754,
+    -1.1495213669832083e-08,
+    (
+        -0.00045689305989071727,
+        -0.004759348928928375,
+        -0.005014871247112751,
+        0.012618965469300747,
+        0.03303433582186699,
+        0.003148741787299514,
+        -0.09435448795557022,
+        -0.12774494290351868,
+        0.09305945038795471,
+        0.424812912940979,
+        0.37071552872657776,
+    ),
+)
+"""quick_gelu′ about its root, in float32."""
+
+
+def _quick(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x within ±600, where all has long reached its limits, and v = cx with its rounding error."""
+    t = x.clamp(-600, 600)
+    high, low = parts(QUICK, x)
+    v, error = two_product(t, high)
+    return t, v, error + t * low
+
+
+# --- mish ----------------------------------------------------------------------------------------
+
+
+@elementwise(
+    torch=F.mish,
+    truth=lambda x: x * series.tanh(series.softplus(x)),
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        zeros={1: [(-2.0, -1.0)], 2: [(-3.0, -2.0), (1.0, 2.0)]},
+    ),
+)
+def mish(x: Tensor, /) -> Tensor:
+    r"""The input times the hyperbolic tangent of its softplus.
+
+    .. math:: \operatorname{mish}(x) = x \tanh(\log(1 + e^x))
+              = x\,\frac{e^x\,(e^x + 2)}{e^x\,(e^x + 2) + 2}
+
+    Domain ℝ, codomain [−0.3088, ∞), smooth, least at −1.1925. inf gives inf, −inf gives 0, NaN
+    gives NaN. Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.mish``; Misra (2019).
+
+    >>> mish(torch.tensor([-89.0, 0.0, 2.0]))
+    tensor([-1.9824e-37,  0.0000e+00,  1.9440e+00])
+    """
+    t, w, q, error = _mish_parts(x)
+    below = times_exp(t * (2 + w) / q, t.clamp(max=1), -error)
+    return torch.where(x < 1, below, x * (1 - 2 * w.square() / q))
+
+
+@derivative(mish)
+def mish_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`T + x\,(1 - T^2)\,\sigma(x)` for T = tanh(softplus x), over a common denominator.
+
+    >>> mish_derivative(torch.tensor([-89.0, 0.0, 2.0]))
+    tensor([-1.9601e-37,  6.0000e-01,  1.0693e+00])
+    """
+    t, w, q, error = _mish_parts(x)
+    below = 4 + 4 * t + w * (6 + 4 * t + w * (4 + w))
+    above = (1 + 2 * w) * q + 4 * t * w.square() * (1 + w)
+    square, lost = two_product(q, q)
+    factor = torch.where(x < 1, below, above) / square
+    slope = times_exp(factor, torch.where(x < 1, t, 0.0), -2 * error - lost / square)
+    return near_root(t, MISH_SLOPE, slope)
+
+
+@second_derivative(mish)
+def mish_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`2T' + x\,T''` for T = tanh(softplus x), over a common denominator.
+
+    >>> mish_second_derivative(torch.tensor([-89.0, 0.0, 2.0]))
+    tensor([-1.9378e-37,  6.4000e-01, -7.0189e-02])
+    """
+    t, w, q, error = _mish_parts(x)
+    below = 4 + 2 * t + w * (8 + 2 * t + w * (6 - 3 * t + w * (2 - 2 * t)))
+    above = 2 - 2 * t + w * (6 - 3 * t + w * (8 + 2 * t + w * (4 + 2 * t)))
+    square, lost = two_product(q, q)
+    factor = 4 * torch.where(x < 1, below, above) / (square * q)
+    return times_exp(factor, torch.where(x < 1, t, -2 * t), -3 * error - lost / square)
+
+
+MISH_SLOPE = float32.Root(
+    -1.1924312114715576,
+    -3.0439377685098634e-09,
+    (
+        0.00020731221593450755,
+        0.0009487614152021706,
+        0.0011059772223234177,
+        -0.0033489996567368507,
+        -0.015822678804397583,
+        -0.02027301862835884,
+        0.04190788045525551,
+        0.2047313004732132,
+        0.2669479250907898,
+    ),
+)
+"""mish′ about its root, in float32."""
+
+
+def _mish_parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x within ±1000, w, the denominator q of T, and its relative error.
+
+    For x < 1 w is exp(x) and q = (1 + w)² + 1; beyond, w is exp(−x) and q = (1 + w)² + w².
+    """
+    t = x.clamp(-1000, 1000)
+    below = x < 1
+    w = exp(torch.where(below, t, -t))
+    root, lost = two_sum(w, 1.0)
+    square, rest = two_product(root, root)
+    q, error = two_sum(square, torch.where(below, 1.0, w.square()))
+    return t, w, q, (error + rest + 2 * root * lost) / q
 
 
 # --- glu -----------------------------------------------------------------------------------------

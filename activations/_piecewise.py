@@ -54,6 +54,9 @@ __all__ = [
     "relu",
     "relu_derivative",
     "relu_second_derivative",
+    "selu",
+    "selu_derivative",
+    "selu_second_derivative",
     "softplus",
     "softplus_derivative",
     "softplus_second_derivative",
@@ -360,6 +363,54 @@ def elu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     tensor([0.3679, 0.0000, 0.0000])
     """
     return torch.where(x >= 0, 0.0, times_exp(alpha, x.clamp(max=0)))
+
+
+SCALE, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+"""λ and α of selu, with which mean 0 and variance 1 are a fixed point of a layer."""
+
+
+@elementwise(
+    torch=F.selu,
+    truth=lambda x: SCALE * (x if x[0] > 0 else ALPHA * series.expm1(x)),
+    facts=Facts(
+        limits={-inf: (-SCALE * ALPHA, 0.0, 0.0), inf: (inf, SCALE, 0.0)},
+        kinks={0.0: ("left", "left", "right")},
+    ),
+)
+def selu(x: Tensor, /) -> Tensor:
+    r"""Scaled exponential linear unit, of two constants that keep activations normalized.
+
+    .. math:: f(x) = \lambda x \text{ for } x > 0, \quad \lambda \alpha\,(e^x - 1) \text{ otherwise}
+
+    Domain ℝ, codomain (−λα, ∞). inf gives inf, −inf gives −λα, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.selu``; Klambauer, Unterthiner, Mayr and Hochreiter (2017).
+
+    >>> selu(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([-1.1113,  0.0000,  2.1014])
+    """
+    return SCALE * elu(x, ALPHA)
+
+
+@derivative(selu)
+def selu_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\lambda` for x > 0, else :math:`\lambda \alpha e^x`, also at 0, as in torch.
+
+    >>> selu_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.6468, 1.7581, 1.0507])
+    """
+    return torch.where(x > 0, SCALE, times_exp(SCALE * ALPHA, x.clamp(max=0)))
+
+
+@second_derivative(selu)
+def selu_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`0` for x > 0, else :math:`\lambda \alpha e^x`; at 0, where it jumps, 0 as in torch.
+
+    >>> selu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.6468, 0.0000, 0.0000])
+    """
+    return torch.where(x >= 0, 0.0, times_exp(SCALE * ALPHA, x.clamp(max=0)))
 
 
 @elementwise(

@@ -26,6 +26,9 @@ __all__ = [
     "sigmoid_derivative",
     "sigmoid_derivative_from_output",
     "sigmoid_second_derivative",
+    "softsign",
+    "softsign_derivative",
+    "softsign_second_derivative",
     "tanh",
     "tanh_derivative",
     "tanh_derivative_from_output",
@@ -250,3 +253,53 @@ def tanh_derivative_from_output(y: Tensor, /) -> Tensor:
     tensor([1., 0.])
     """
     return (1 - y) * (1 + y)
+
+
+@elementwise(
+    torch=F.softsign,
+    truth=lambda x: x / (1 + x) if x[0] > 0 else x / (1 - x),
+    facts=Facts(
+        limits={-inf: (-1.0, 0.0, 0.0), inf: (1.0, 0.0, 0.0)},
+        kinks={0.0: ("left", "left", 0.0)},
+    ),
+)
+def softsign(x: Tensor, /) -> Tensor:
+    r"""Softsign: a sigmoid with algebraic tails.
+
+    .. math:: \operatorname{softsign}(x) = \frac{x}{1 + |x|}
+
+    Domain ℝ, codomain (−1, 1), odd; f″ jumps at 0. ±inf gives ±1, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.softsign``; Turian, Bergstra and Bengio (2009).
+
+    >>> softsign(torch.tensor([-inf, -1.0, 0.0, 3.0]))
+    tensor([-1.0000, -0.5000,  0.0000,  0.7500])
+    """
+    t = x.clamp(-(2.0**60), 2.0**60)  # where f has long been ±1: inf/inf would be NaN
+    return t / (1 + t.abs())
+
+
+@derivative(softsign)
+def softsign_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`1 / (1 + |x|)^2`, divided twice: the square would overflow before f′ underflows.
+
+    >>> softsign_derivative(torch.tensor([-1.0, 0.0, 3.0]))
+    tensor([0.2500, 1.0000, 0.0625])
+    """
+    d = 1 + x.abs()
+    return 1 / d / d
+
+
+@second_derivative(softsign)
+def softsign_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`-2 \operatorname{sign}(x) / (1 + |x|)^3`.
+
+    At 0, where f″ jumps from 2 to −2, it is 0 as in torch.
+
+    >>> softsign_second_derivative(torch.tensor([-1.0, 0.0, 3.0]))
+    tensor([ 0.2500, -0.0000, -0.0312])
+    """
+    d, lost = errorfree.two_sum(x.abs(), 1.0)  # what d has lost counts three times in its cube
+    rest = torch.where(x.isinf(), 0.0, 3 * lost / d)
+    return -2 * x.sign() * (1 - rest) / d / d / d

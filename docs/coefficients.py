@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flint import arb, arb_series, ctx
 
-from activations import _gated, gelu, silu
+from activations import _gated, gelu, mish, quick_gelu, silu
 from gradref.declare.operation import Operation, operation
 from gradref.formula import float32
 from gradref.truth.jets import exactly
@@ -142,6 +142,8 @@ FITS = {
 }
 ROOTS = {
     "SILU_SLOPE": RootFit(operation(silu), {}, _gated.SILU_SLOPE),
+    "QUICK_GELU_SLOPE": RootFit(operation(quick_gelu), {}, _gated.QUICK_GELU_SLOPE),
+    "MISH_SLOPE": RootFit(operation(mish), {}, _gated.MISH_SLOPE),
     "GELU_SLOPE": RootFit(operation(gelu), {}, _gated.GELU_SLOPE),
     "GELU_TANH_SLOPE": RootFit(operation(gelu), {"approximate": "tanh"}, _gated.GELU_TANH_SLOPE),
 }

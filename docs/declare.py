@@ -21,9 +21,9 @@ HEAD = """\
 A module in the working directory is enough:
 
 ```sh
-gradref verify smooth            # or smooth:softsign
-gradref check kernels.py --op smooth:softsign
-gradref show smooth:softsign
+gradref verify smooth            # or smooth:elliott
+gradref check kernels.py --op smooth:elliott
+gradref show smooth:elliott
 gradref report smooth --out page.html
 ```
 

@@ -30,9 +30,9 @@ from gradref.declare import (
     second_partial_derivatives,
 )
 from gradref.declare.domains import CLASS_WEIGHT, FINITE, ONE_OR_TWO, REAL, SIGN, class_indices
-from gradref.declare.facts import Facts
+from gradref.declare.facts import FROM_RIGHT, Facts
 from gradref.formula.errorfree import shifted_difference
-from gradref.formula.weighting import weighted
+from gradref.formula.weighting import reduced, weighted
 from gradref.truth import series
 
 __all__ = [
@@ -40,6 +40,10 @@ __all__ = [
     "hinge_embedding_loss_gradient",
     "hinge_embedding_loss_hessian_diagonal",
     "hinge_embedding_loss_hvp",
+    "hinge_loss",
+    "hinge_loss_gradient",
+    "hinge_loss_hessian_diagonal",
+    "hinge_loss_hvp",
     "multi_margin_loss",
     "multi_margin_loss_gradient",
     "multi_margin_loss_hessian_diagonal",
@@ -48,6 +52,10 @@ __all__ = [
     "soft_margin_loss_gradient",
     "soft_margin_loss_hessian_diagonal",
     "soft_margin_loss_hvp",
+    "squared_hinge_loss",
+    "squared_hinge_loss_gradient",
+    "squared_hinge_loss_hessian_diagonal",
+    "squared_hinge_loss_hvp",
 ]
 
 Reduction = Literal["none", "mean", "sum"]
@@ -91,6 +99,88 @@ def soft_margin_loss_hessian_diagonal(m: Tensor) -> Tensor:
 
 
 soft_margin_loss_hvp = profile_hvp(soft_margin_loss)
+
+# --- what is missing to a margin of 1 ------------------------------------------------------------
+
+
+@margin_loss(
+    torch=lambda input, target, reduction: reduced(F.relu(1 - target * input), reduction),
+    truth=lambda m: 1 - m if m[0] < 1 else 0 * m,
+    facts=Facts(
+        limits={-inf: (inf, -1.0, 0.0), inf: (0.0, 0.0, 0.0)},
+        kinks={1.0: FROM_RIGHT},
+    ),
+)
+def hinge_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
+    r"""What the margin lacks to 1; by default its mean.
+
+    .. math:: \ell = \max(0, 1 - yx)
+
+    Domain x ∈ ℝ, y ∈ {−1, 1}, codomain [0, ∞), convex. One shape: nothing is broadcast. float64,
+    float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a target that is neither −1 nor 1, or an unknown reduction.
+    Source: Cortes and Vapnik (1995).
+
+    >>> hinge_loss(torch.tensor([2.0, 0.25, -1.0]), torch.tensor([1.0, 1.0, 1.0]), reduction="none")
+    tensor([0.0000, 0.7500, 2.0000])
+    """
+    return (1 - target * input).clamp(min=0)
+
+
+@profile_derivative(hinge_loss)
+def hinge_loss_gradient(m: Tensor) -> Tensor:
+    r""":math:`\varphi'(m) = -[m < 1]`, 0 at the corner, with subdifferential [−1, 0]."""
+    return torch.where(m.isnan(), m, -(m < 1).to(m.dtype))
+
+
+@profile_second_derivative(hinge_loss)
+def hinge_loss_hessian_diagonal(m: Tensor) -> Tensor:
+    r""":math:`\varphi''(m) = 0`, also at the corner."""
+    return torch.where(m.isnan(), m, 0.0)
+
+
+hinge_loss_hvp = profile_hvp(hinge_loss)
+
+
+@margin_loss(
+    torch=lambda input, target, reduction: reduced(F.relu(1 - target * input).square(), reduction),
+    truth=lambda m: (1 - m) * (1 - m) if m[0] < 1 else 0 * m,
+    facts=Facts(
+        limits={-inf: (inf, -inf, 2.0), inf: (0.0, 0.0, 0.0)},
+        kinks={1.0: FROM_RIGHT},
+    ),
+)
+def squared_hinge_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
+    r"""Square of what the margin lacks to 1; by default its mean.
+
+    .. math:: \ell = \max(0, 1 - yx)^2
+
+    Domain x ∈ ℝ, y ∈ {−1, 1}, codomain [0, ∞), convex. One shape: nothing is broadcast. float64,
+    float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a target that is neither −1 nor 1, or an unknown reduction.
+    Source: Lee and Mangasarian (2001).
+
+    >>> squared_hinge_loss(torch.tensor([2.0, 0.5]), torch.tensor([1.0, 1.0]), reduction="none")
+    tensor([0.0000, 0.2500])
+    """
+    return hinge_loss(input, target, "none").square()
+
+
+@profile_derivative(squared_hinge_loss)
+def squared_hinge_loss_gradient(m: Tensor) -> Tensor:
+    r""":math:`\varphi'(m) = -2 \max(0, 1 - m)`."""
+    return -2 * (1 - m).clamp(min=0)
+
+
+@profile_second_derivative(squared_hinge_loss)
+def squared_hinge_loss_hessian_diagonal(m: Tensor) -> Tensor:
+    r""":math:`\varphi''(m) = 2\,[m < 1]`, 0 where it jumps."""
+    return torch.where(m.isnan(), m, 2 * (m < 1).to(m.dtype))
+
+
+squared_hinge_loss_hvp = profile_hvp(squared_hinge_loss)
 
 # --- distance, or what is missing to a margin ----------------------------------------------------
 

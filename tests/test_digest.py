@@ -91,8 +91,8 @@ def test_every_function_that_runs_is_followed(record: Any, role: str) -> None:
     function = function_of(record, role)
     plain = inspect.unwrap(function)
     names = {name.partition("'")[0] for name in reached(function, without=(float32,))}
-    ran = called(function, **record.parameters) - {plain}
-    assert {f.__qualname__ for f in ran} <= names
+    ran = called(function, **record.parameters)
+    assert {f.__qualname__ for f in ran if f.__code__ is not plain.__code__} <= names
 
 
 def test_a_changed_function_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,11 @@ def truth(record: Operation, x: Any, parameters: dict[str, Any]) -> Any:
 
 
 def with_extremes(record: Operation, parameters: dict[str, Any], order: int) -> Any:
-    """The grid with the zeros of one order, where the order below is extreme."""
-    zeros = facts_of(record, parameters).roots
-    return np.concatenate([GRID, zeros.get(order, [])])
+    """The grid with the zeros of one order, where the order below is extreme, and around kinks."""
+    facts = facts_of(record, parameters)
+    kinks = np.array(list(facts.kinks))
+    beside = [np.nextafter(kinks, side) for side in (-math.inf, math.inf)]
+    return np.concatenate([GRID, facts.roots.get(order, []), *beside])
 
 
 def ours(record: Operation, x: float, parameters: dict[str, Any]) -> list[float]:
@@ -126,7 +128,7 @@ def test_codomain(record: Operation, parameters: dict[str, Any]) -> None:
 
 def test_lipschitz_constant(record: Operation, parameters: dict[str, Any]) -> None:
     facts = facts_of(record, parameters)
-    points = with_extremes(record, parameters, 2)
+    points = np.concatenate([with_extremes(record, parameters, 2), [-FAR, FAR]])
     steepest = np.abs(truth(record, points, parameters)[1]).max()
     jumps = any(kink.left[0] != kink.right[0] for kink in facts.kinks.values())
     grows = any(math.isinf(limit[1]) for limit in facts.limits.values())

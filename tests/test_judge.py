@@ -265,6 +265,10 @@ TRAPS: list[tuple[int, str, str, str, str]] = [
     (7, "binary_cross_entropy", "gradient(input)", "float32", ""),
     (8, "binary_cross_entropy", "gradient(input)", "float64", ""),
     (8, "binary_cross_entropy", "hessian_diagonal(input)", "float64", ""),
+    (5, "soft_margin_loss", "value", "float32", ""),
+    (10, "mish", "second_derivative", "float64", "normal"),
+    (10, "mish", "second_derivative", "float32", "normal"),
+    (10, "mish", "second_derivative", "float16", "normal"),
     (21, "gelu", "value", "float32", "normal"),
     (22, "gelu", "value", "float64", "normal"),
     (23, "gelu", "derivative", "float32", "normal"),
@@ -274,6 +278,8 @@ TRAPS: list[tuple[int, str, str, str, str]] = [
     (29, "gelu", "value", "float32", "special"),
     (30, "silu", "value", "float32", "special"),
     (30, "gelu", "value", "float64", "special"),
+    (30, "mish", "value", "float32", "special"),
+    (30, "hardswish", "value", "float32", "special"),
     (44, "sigmoid", "derivative", "float32", "normal"),
     (44, "sigmoid", "derivative", "float64", "normal"),
     (44, "sigmoid", "derivative", "float16", "normal"),
@@ -286,8 +292,10 @@ TRAPS: list[tuple[int, str, str, str, str]] = [
     (53, "logsigmoid", "second_derivative", "float32", "normal"),
     (54, "binary_cross_entropy_with_logits", "value", "float32", ""),
     (55, "binary_cross_entropy_with_logits", "gradient(input)", "float32", ""),
+    (58, "glu", "jacobian", "float32", ""),
     (65, "silu", "derivative", "float32", "normal"),
     (69, "relu", "derivative", "float32", "special"),
+    (69, "relu6", "derivative", "float32", "special"),
 ]
 """Rows of the field's measured failures that concern a function we have.
 

@@ -32,8 +32,8 @@ KERNELS = """
 import torch
 
 
-def softsign(x):
-    return x / (1 + x.abs())
+def elliott(x):
+    return 0.5 + 0.5 * x / (1 + x.abs())
 """
 
 
@@ -59,10 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("verify", "smooth:softsign", "--dtype", "bf16"), 0, "smooth:softsign"),
+        (("verify", "smooth:elliott", "--dtype", "bf16"), 0, "smooth:elliott"),
         (("verify", "smooth:gelu"), 2, "an operation that smooth declares"),
-        (("check", "kernels.py", "--op", "smooth:softsign", "--dtype", "bf16"), 1, "import smooth"),
-        (("show", "smooth:softsign"), 0, "from smooth import softsign"),
+        (("check", "kernels.py", "--op", "smooth:elliott", "--dtype", "bf16"), 1, "import smooth"),
+        (("show", "smooth:elliott"), 0, "from smooth import elliott"),
         (("report", "smooth", "--out", "page.html"), 0, "1 operations in page.html"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -83,9 +83,9 @@ def test_a_package_is_found_by_its_entry_point_in_a_wheel(tmp_path: Path) -> Non
     install += ["--no-build-isolation", "--target", str(tmp_path / "installed"), str(source)]
     subprocess.run(install, check=True)
     path = str(tmp_path / "installed")
-    result = run("verify", "softsign", "--dtype", "f16", here=tmp_path, PYTHONPATH=path)
+    result = run("verify", "elliott", "--dtype", "f16", here=tmp_path, PYTHONPATH=path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "softsign" in result.stdout
+    assert "elliott" in result.stdout
 
 
 # --- what is not declared as it should be --------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_wrong_declaration_is_an_error_where_it_is_asked_for_and_breaks_nothin
     (folder / "wrong.py").write_text(source.replace("inf: (1.0, 0.0, 0.0)", "inf: (3.0, 0.0, 0.0)"))
     asked = run("verify", "wrong", here=folder)
     assert asked.returncode == 2
-    assert "softsign of wrong declares the limit 3 of f at inf" in " ".join(
+    assert "elliott of wrong declares the limit 3 of f at inf" in " ".join(
         asked.stderr.replace("│", " ").split()
     )
     (folder / "broken.py").write_text("import nowhere")

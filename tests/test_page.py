@@ -172,7 +172,7 @@ def test_the_first_screen_tells_the_result(page: Any) -> None:
     failure.locator("summary").click()
     assert "import activations" in failure.inner_text()
     assert not page.locator("article#gelu svg").first.is_visible()
-    rows.get_by_role("link", name="gelu").click()
+    rows.get_by_role("link", name="gelu", exact=True).click()
     assert page.locator("article#gelu svg").first.is_visible()
 
 

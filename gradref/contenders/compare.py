@@ -15,6 +15,8 @@ from gradref.judge.gates import Mask
 from gradref.judge.questions import Sample
 
 FEW = 8
+"""About so many elements of an array are asked alone."""
+
 AROUND = 97, 61
 """Elements that are put before and behind some, to ask of them elsewhere."""
 

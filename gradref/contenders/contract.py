@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradref.arrays import reject
 from gradref.declare.operation import Operation
+from gradref.judge.inputs import EVERYTHING
 from gradref.judge.verdict import DTYPES
 
 Subnormals = Literal["keep", "flush"]
@@ -19,9 +20,6 @@ Subnormals = Literal["keep", "flush"]
 
 Special = Literal["truth", "torch", "any"]
 """What a kernel gives at NaN or at infinities: the truth, or else what torch does, or anything."""
-
-
-EVERYTHING = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from gradref.contenders.candidate import Candidate
-from gradref.contenders.contract import EVERYTHING
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.sandbox import Host
 from gradref.judge.gates import Gate
+from gradref.judge.inputs import EVERYTHING
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample
 from gradref.judge.verdict import Case, Verdict
 from gradref.sweep.sweep import Sweep

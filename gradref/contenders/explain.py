@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import Mask
@@ -146,11 +147,16 @@ def _clamped(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
         got, x = e.got[side], e.x[side]
         run = int(np.argmax(got != got[0])) if (got != got[0]).any() else len(got)
         inside = side[:run]
-        varies = len(np.unique(e.truth.high[inside])) > 2
         some = np.isfinite(got[0]) and got[0] != 0
-        if run > 8 and varies and some and np.mean(wrong[inside]) >= 0.5:
+        if run > 8 and _varies(e, inside) and some and np.mean(wrong[inside]) >= 0.5:
             edge = f"x <= {x[run - 1]:.6g}" if x[0] < 0 else f"x >= {x[run - 1]:.6g}"
             yield f"constant, {got[0]:.6g}, for {edge}: made for a range of inputs, and clamped"
+
+
+def _varies(e: Evidence, inside: NDArray[np.intp]) -> bool:
+    """Return whether the truth is not about the same at some places, as where it saturates."""
+    truth = e.truth.high[inside]
+    return bool(np.ptp(truth) > LEAP * torch.finfo(e.dtype).eps * np.max(np.abs(truth)))
 
 
 def _kink(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:

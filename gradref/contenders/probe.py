@@ -17,14 +17,13 @@ from torch import Tensor
 
 from gradref.contenders.call import Call, Returned
 from gradref.contenders.candidate import Candidate
-from gradref.contenders.contract import EVERYTHING
 from gradref.contenders.kernel import Kernel, Role
 from gradref.contenders.libraries import UnsupportedError
 from gradref.contenders.ours import Ours
 from gradref.contenders.sandbox import Runner
 from gradref.declare.operation import Draw, Operation
 from gradref.judge.gates import BACKWARD, DOUBLE, SMALLEST_FLOAT32, Gate, Kind, Mask
-from gradref.judge.inputs import into_range, rounded
+from gradref.judge.inputs import EVERYTHING, into_range, rounded
 from gradref.judge.kinds import out_of_range
 from gradref.judge.questions import Quantity, Question, Sample, draw_sample, quantities, real_arrays
 from gradref.judge.ulp import errors, spacing, to_floats

@@ -17,6 +17,7 @@ from gradref.declare.decorators import (
     rowwise,
     second_derivative,
     vjp,
+    zero_second_derivative,
 )
 from gradref.declare.facts import Facts
 from gradref.declare.profiles import (
@@ -60,4 +61,5 @@ __all__ = [
     "second_derivative",
     "second_partial_derivatives",
     "vjp",
+    "zero_second_derivative",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gradref.declare.calls import ResultExtent, elementwise_call, rows_call
@@ -85,6 +86,26 @@ def derivative(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[
 def second_derivative(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[P]]:
     """Attach f″, which takes the parameters of f."""
     return _attach_elementwise(of, "second_derivative")
+
+
+def zero_second_derivative(of: Elementwise[P]) -> Elementwise[P]:
+    """Attach f″ = 0, of a function of straight pieces; at the kinks it is 0 as well, as in torch.
+
+    NaN gives NaN.
+    """
+
+    def formula(x: Tensor, /, **_: Any) -> Tensor:
+        return torch.where(x.isnan(), x, 0.0)
+
+    record = of.operation
+    formula.__name__ = formula.__qualname__ = f"{record.name}_second_derivative"
+    formula.__module__ = record.module
+    formula.__dict__["__signature__"] = record.signature
+    formula.__doc__ = (
+        ":math:`0`, also at the kinks, where f″ does not exist.\n\n"
+        f">>> {formula.__name__}(torch.tensor([-1.0, 2.0]))\ntensor([0., 0.])\n"
+    )
+    return second_derivative(of)(cast(ElementFormula[P], formula))
 
 
 def derivative_from_output(of: Elementwise[P]) -> Callable[[ElementFormula[P]], Elementwise[P]]:

@@ -39,7 +39,8 @@ _GOOD_BITS = 72
 _TERMS = 8
 """Terms of the Taylor polynomial, about the next float, that gives a limit at a kink."""
 
-_NOTHING = 2.0**-1074
+_NOTHING = 2.0**-200
+"""What may be 0 and is smaller is 0: all that is left of terms that cancel in _BITS."""
 _DISTANCES = (0.03, 0.31, 0.72, 1.7, 4.3, 19.0, 83.0, 1.2e4)
 """Where both sides of 0 are compared."""
 

@@ -1,4 +1,4 @@
-"""Weights of the terms of a sum."""
+"""Weights of the terms of a sum, and the sum."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return values
     return torch.where((weight == 0) & values.isinf(), 0.0, weight * values)
+
+
+def reduced(values: Tensor, reduction: str) -> Tensor:
+    """Return values, their mean or their sum: of a composition in torch, which has no reduction."""
+    return {"none": values, "mean": values.mean(), "sum": values.sum()}[reduction]

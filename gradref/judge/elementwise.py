@@ -16,7 +16,7 @@ from gradref.declare.operation import Facts, Jet, Operation
 from gradref.formula.errorfree import two_product
 from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.gates import NOTABLE, Gate, Mask, near_roots
-from gradref.judge.inputs import HALVES, elementwise_inputs, rounded
+from gradref.judge.inputs import EVERYTHING, HALVES, elementwise_inputs, rounded
 from gradref.judge.questions import ELEMENTWISE, Quantity, Question, Sample, changed
 from gradref.judge.table import jets_table
 from gradref.judge.ulp import first_beyond, spacing, to_floats
@@ -42,7 +42,7 @@ class ElementwiseExam:
     seed: int
     dtypes: tuple[str, ...]
     limit: int | None = None
-    within: tuple[float, float] = (-np.inf, np.inf)
+    within: tuple[float, float] = EVERYTHING
     declared: Operation | None = None
 
     @cached_property
@@ -202,7 +202,7 @@ class ElementwiseExam:
         vector, dtype = np.abs(to_floats(self.sample.grad_output)), torch.float64
         with np.errstate(all="ignore"):
             worth = vector * spacing(self.jets[order].high, dtype) / spacing(truth.high, dtype)
-        return np.maximum(allowed, np.nan_to_num(allowed * worth) + 0.5)
+            return np.maximum(allowed, np.nan_to_num(allowed * worth) + 0.5)
 
     def _lost_by_rounding_the_output(self, claim: float) -> Floats:
         """Return what ``claim`` ulp of y = f(x) are worth in f′, in ulp: |f″/f′| of them."""

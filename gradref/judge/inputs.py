@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ from gradref.declare.operation import Domain, Facts
 from gradref.truth.jets import Floats
 
 HALVES = (torch.float16, torch.bfloat16)
+
+EVERYTHING = (-math.inf, math.inf)
+"""The range of inputs where none is given."""
 
 
 def rounded(values: Floats, dtype: torch.dtype) -> torch.Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 from gradref.declare.operation import Operation, formula_of
 from gradref.judge.evidence import AT_THE_EDGE, Evidence
 from gradref.judge.gates import DOUBLE, NOTABLE, Gate
-from gradref.judge.inputs import into_range
+from gradref.judge.inputs import EVERYTHING, into_range
 from gradref.judge.questions import (
     CHUNK,
     Quantity,
@@ -65,7 +65,7 @@ class RowsExam:
     own: int
     seed: int
     chunks: int = 15
-    within: tuple[float, float] = (-np.inf, np.inf)
+    within: tuple[float, float] = EVERYTHING
     declared: Operation | None = None
 
     @cached_property
@@ -89,7 +89,7 @@ class RowsExam:
 
     def _inside(self, s: Sample) -> Sample:
         """Return a sample with the arrays that may hold any number inside the range."""
-        if np.isinf(self.within).all():
+        if self.within == EVERYTHING:
             return s
         real = real_arrays(self.record, s)
         return s.having(**{n: into_range(s.arrays[n], self.within, self.seed) for n in real})
@@ -462,12 +462,13 @@ def _magnitudes(balls: Derivatives, x: Floats, rowwise: bool) -> Derivatives:
 
     value, jacobian, hessian = size(balls.value), size(balls.jacobian), size(balls.hessian)
     terms = jacobian[:, :, :, None] if rowwise else 0.0
-    return Derivatives(
-        value=value + np.einsum("rm,rkm->rk", x, jacobian),
-        jacobian=jacobian + np.einsum("rm,rkjm->rkj", x, hessian),
-        hessian=(hessian + terms) * (1 + x.max(1))[:, None, None, None],
-        columns=balls.columns,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Derivatives(
+            value=value + np.einsum("rm,rkm->rk", x, jacobian),
+            jacobian=jacobian + np.einsum("rm,rkjm->rkj", x, hessian),
+            hessian=(hessian + terms) * (1 + x.max(1))[:, None, None, None],
+            columns=balls.columns,
+        )
 
 
 def _with_usual_terms(

@@ -107,6 +107,11 @@ class Overview:
     theirs: Finding | None
     passed: bool
 
+    @property
+    def used(self) -> float:
+        """The largest share of a bound, where ours is not the nearest number."""
+        return 0.0 if self.closest is None else self.closest.used
+
 
 def overviews(verdicts: Iterable[Verdict]) -> list[Overview]:
     """Return a line for each operation; those that failed first.

@@ -91,6 +91,9 @@ def progress(console: Console, total: int, doing: str) -> Iterator[Progress]:
 WIDTHS = (32, 12, 11)
 """Of the first columns of the overview, of which nothing is cut."""
 
+ROWS = 30
+"""Operations that one screen has room for."""
+
 FINDINGS = 3
 """Findings that are shown of a run."""
 
@@ -137,10 +140,17 @@ def _show_overview(console: Console, run: Run) -> None:
 
 
 def _overview(run: Run) -> Table:
+    """Return a row for each operation; of many, for those that come closest to their bounds."""
     table = _table(OVERVIEW_HEADER, (*OVERVIEW_HEADER[:2], OVERVIEW_HEADER[3]), WIDTHS)
-    for overview in overviews(run.verdicts):
+    every = overviews(run.verdicts)
+    ranked = sorted(every, key=lambda o: (o.passed, -o.used))
+    shown, others = ranked[:ROWS], ranked[ROWS:]
+    for overview in filter(shown.__contains__, every):
         style = None if overview.passed else "bold red"
         table.add_row(*map(escape, overview_cells(overview)), style=style)
+    if others:
+        most = f"up to {100 * others[0].used:.0f} %"
+        table.add_row(f"and {len(others)} more: --verbose", "", most, "")
     return table
 
 

@@ -206,9 +206,15 @@ def finding_line(finding: Finding) -> str:
     values = [HEX.sub("", value) for _, value in shown(finding.place)]
     prime = PRIMES.get(in_primes(finding.quantity))
     what = f"{finding.operation}{prime[1:]}" if prime else f"{finding.operation} {finding.quantity}"
-    numbers = f"torch {finding.torch:.4g}, truth {finding.truth:.4g}"
+    digits = _that_differ(finding.torch, finding.truth)
+    numbers = f"torch {finding.torch:.{digits}g}, truth {finding.truth:.{digits}g}"
     at = f"{what}({', '.join(values)}) {SHORT[finding.dtype]}"
     return f"{at}: {numbers}"
+
+
+def _that_differ(a: float, b: float) -> int:
+    """Return how many digits two numbers have to be written with, to tell one from the other."""
+    return next((n for n in range(4, 17) if f"{a:.{n}g}" != f"{b:.{n}g}"), 17)
 
 
 def telling_findings(findings: Iterable[Finding], count: int) -> list[Finding]:

@@ -28,7 +28,7 @@ from gradref.contenders.witness import Torch
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.gates import Kind
-from gradref.judge.inputs import HALVES
+from gradref.judge.inputs import EVERYTHING, HALVES
 from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.trial import Exam, Trial
@@ -49,9 +49,7 @@ def cases(
     ]
 
 
-def exam_of(
-    case: Case, options: Options, within: tuple[float, float] = (-math.inf, math.inf)
-) -> Exam:
+def exam_of(case: Case, options: Options, within: tuple[float, float] = EVERYTHING) -> Exam:
     """Return the questions of a mode, with arguments in a range."""
     dtype = case.torch_dtype
     if case.record.kind == "elementwise":

@@ -3,7 +3,17 @@
 A row of the list that names several mistakes has a mutant for each of them.
 """
 
-from . import backward, behaviour, contents, elementwise, graphs, losses, rowwise, sizes
+from . import (
+    activations,
+    backward,
+    behaviour,
+    contents,
+    elementwise,
+    graphs,
+    losses,
+    rowwise,
+    sizes,
+)
 from ._mutant import CONDITIONS, Kernel, Mutant
 
 __all__ = ["CONDITIONS", "MUTANTS", "Kernel", "Mutant"]
@@ -11,6 +21,7 @@ __all__ = ["CONDITIONS", "MUTANTS", "Kernel", "Mutant"]
 MUTANTS: list[Mutant] = sorted(
     [
         *elementwise.MUTANTS,
+        *activations.MUTANTS,
         *rowwise.MUTANTS,
         *losses.MUTANTS,
         *behaviour.MUTANTS,
