@@ -137,7 +137,7 @@ def hardswish(x: Tensor, /) -> Tensor:
     Source: ``torch.nn.functional.hardswish``; Howard et al. (2019).
 
     >>> hardswish(torch.tensor([-3.0, -1.5, 4.0]))
-    tensor([ 0.0000, -0.3750,  4.0000])
+    tensor([-0.0000, -0.3750,  4.0000])
     """
     t = x.clamp(-3, 3)
     value = torch.where(x > 3, x, t * (t + 3) / 6)
