@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from activations import tanh as tanh_of
-from activations import tanh_derivative
+from activations import tanh, tanh_derivative
 from gradref.declare import (
     profile_derivative,
     profile_hvp,
@@ -25,7 +24,8 @@ from gradref.declare import (
 )
 from gradref.declare.domains import BETWEEN_0_AND_1, NON_NEGATIVE, POSITIVE, WEIGHT
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
-from gradref.formula.errorfree import exp, log1p, near_0, tanh, two_product
+from gradref.formula import errorfree
+from gradref.formula.errorfree import exp, log1p, near_0, two_product
 from gradref.formula.weighting import reduced
 
 __all__ = [
@@ -383,7 +383,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
     """
     r = input - target
     a = r.abs()
-    e, rise = exp(-a), tanh(0.5 * a.clamp(max=2))
+    e, rise = exp(-a), errorfree.tanh(0.5 * a.clamp(max=2))
     cosh_1 = (rise * (1 + e)).square() / (2 * e.clamp(min=0.125))  # cosh a − 1, for a ≤ 2
     near = near_0(r, 0.5 * r.square(), -r.pow(4) / 12, log1p(cosh_1), 2.0**-20)
     return torch.where(a < 2, near, (a - log(2)) + log1p(e.square()))
@@ -392,7 +392,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
 @profile_derivative(log_cosh_loss)
 def log_cosh_loss_gradient(r: Tensor) -> Tensor:
     r""":math:`\varphi'(r) = \tanh r`."""
-    return tanh_of(r)
+    return tanh(r)
 
 
 @profile_second_derivative(log_cosh_loss)

@@ -108,6 +108,8 @@ def test_a_function_of_a_file_is_asked_with_its_derivatives_beside_it(tmp_path: 
     assert "too large by a factor of 2" in words(result)
     alone = check_subject(f"{file}:rectifier", "relu", ["float32"], Options("link"))
     assert alone.exit_code == 0
+    as_another = check_subject(f"{file}:relu", "sigmoid", ["float32"], Options("link"))
+    assert {verdict.operation for verdict in as_another.verdicts} == {"sigmoid"}
 
 
 def test_quick_mode_has_the_cheap_conditions() -> None:

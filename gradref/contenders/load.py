@@ -14,6 +14,7 @@ import torch
 
 from gradref.arrays import describe, reject
 from gradref.contenders.kernel import ROLES, Kernel, index_or_probability
+from gradref.declare.operation import Operation
 from gradref.declare.registry import operations
 
 WANTS = (
@@ -37,8 +38,10 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
         if attribute:
             if not hasattr(module, attribute):
                 reject("subject", repr(subject), f"an attribute of {name}", ImportError)
-            beside = [k for k in _by_name(module, operation) if k.name == attribute]
-            return beside or [_single(subject, getattr(module, attribute), operation)]
+            record = next((r for r in operations() if r.name == attribute), None)
+            if record is not None and operation in (None, record.name, record.full_name):
+                return list(_named_like(record, module))
+            return [_single(subject, getattr(module, attribute), operation)]
         kernels = _of_module(module, operation)
     chosen = [k for k in kernels if operation in (None, k.operation, k.name)]
     if not chosen:
@@ -95,21 +98,29 @@ def _of_module(module: ModuleType, operation: str | None) -> list[Kernel]:
 
 
 def _by_name(module: ModuleType, operation: str | None) -> Iterator[Kernel]:
-    """Yield kernels of functions named like operations, with ``_backward``, ... beside them."""
+    """Yield kernels of functions named like operations."""
     for record in operations(*([operation] if operation and ":" in operation else [])):
-        entry: dict[str, Any] = {
-            role: getattr(module, f"{record.name}_{role}")
-            for role in ROLES
-            if callable(getattr(module, f"{record.name}_{role}", None))
-        }
-        value = getattr(module, record.name, None)
-        if callable(value):
-            entry["forward" if entry else "function"] = value
-            choice = index_or_probability(record)
-            if choice is not None and module.__name__ == "torch.nn.functional":
-                entry[choice] = "either"
-        if entry:
-            yield Kernel.of(record.name, {"operation": record.full_name, **entry})
+        yield from _named_like(record, module)
+
+
+def _named_like(record: Operation, module: ModuleType) -> Iterator[Kernel]:
+    """Yield a kernel of the functions named like an operation, with ``_backward``, ... beside it.
+
+    If there are any.
+    """
+    entry: dict[str, Any] = {
+        role: getattr(module, f"{record.name}_{role}")
+        for role in ROLES
+        if callable(getattr(module, f"{record.name}_{role}", None))
+    }
+    value = getattr(module, record.name, None)
+    if callable(value):
+        entry["forward" if entry else "function"] = value
+        choice = index_or_probability(record)
+        if choice is not None and module.__name__ == "torch.nn.functional":
+            entry[choice] = "either"
+    if entry:
+        yield Kernel.of(record.name, {"operation": record.full_name, **entry})
 
 
 def _torch_op(subject: str) -> Any:

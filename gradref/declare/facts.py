@@ -41,6 +41,7 @@ _TERMS = 8
 
 _NOTHING = 2.0**-200
 """What may be 0 and is smaller is 0: all that is left of terms that cancel in _BITS."""
+
 _DISTANCES = (0.03, 0.31, 0.72, 1.7, 4.3, 19.0, 83.0, 1.2e4)
 """Where both sides of 0 are compared."""
 

@@ -92,13 +92,16 @@ class Sample:
 
     def joined(self, before: Sample, behind: Sample) -> Sample:
         """Return the rows between others."""
-        pairs = zip(before._all, self._all, behind._all, strict=True)
-        joined = iter([torch.cat(parts) for parts in pairs])
-        return self.mapped(lambda _: next(joined))
-
-    @property
-    def _all(self) -> tuple[Tensor, ...]:
-        return (*self.arrays.values(), self.grad_output, self.tangent)
+        arrays = {
+            name: torch.cat([before.arrays[name], a, behind.arrays[name]])
+            for name, a in self.arrays.items()
+        }
+        return replace(
+            self,
+            arrays=arrays,
+            grad_output=torch.cat([before.grad_output, self.grad_output, behind.grad_output]),
+            tangent=torch.cat([before.tangent, self.tangent, behind.tangent]),
+        )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """Return the same with every array and vector changed."""

@@ -142,10 +142,9 @@ def _show_overview(console: Console, run: Run) -> None:
 def _overview(run: Run) -> Table:
     """Return a row for each operation; of many, for those that come closest to their bounds."""
     table = _table(OVERVIEW_HEADER, (*OVERVIEW_HEADER[:2], OVERVIEW_HEADER[3]), WIDTHS)
-    every = overviews(run.verdicts)
-    ranked = sorted(every, key=lambda o: (o.passed, -o.used))
+    ranked = sorted(overviews(run.verdicts), key=lambda o: (o.passed, -o.used))
     shown, others = ranked[:ROWS], ranked[ROWS:]
-    for overview in filter(shown.__contains__, every):
+    for overview in sorted(shown, key=lambda o: (o.passed, o.operation)):
         style = None if overview.passed else "bold red"
         table.add_row(*map(escape, overview_cells(overview)), style=style)
     if others:
