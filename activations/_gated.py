@@ -381,6 +381,21 @@ def _argument(x: Tensor) -> tuple[Tensor, Tensor]:
     return v, error + x * low
 
 
+GELU_TAIL = {"none": -FAR, "tanh": -20.0}
+"""Below it gelu is the first term of what it tends to."""
+
+
+def gelu_tail(order: int, a: Tensor, c: Tensor, approximate: str) -> Tensor:
+    """c f(a), c f′(a) or c f″(a) of gelu in its tail, where without c it underflows."""
+    if approximate == "tanh":
+        (v, error), rate = _argument(a), _even(a, 3)[0]
+        factors = a, 1 + a * rate, 2 * rate + a * (6 * CUBIC[0] * a + rate.square())
+        return times_exp(factors[order] * c, v, error)
+    ratio = _ratio(-a)
+    factors = a * ratio, ratio + a * DENSITY_AT_0[0], (2 - a.square()) * DENSITY_AT_0[0]
+    return _times_gaussian(factors[order] * c, a)
+
+
 # --- quick_gelu ----------------------------------------------------------------------------------
 
 

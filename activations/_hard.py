@@ -15,9 +15,9 @@ from gradref.declare import (
     second_derivative,
     zero_second_derivative,
 )
-from gradref.declare.domains import NON_NEGATIVE
+from gradref.declare.domains import FINITE, NON_NEGATIVE
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
-from gradref.formula.errorfree import floor_to, near_0
+from gradref.formula.errorfree import floor_to, near_0, parts
 
 __all__ = [
     "hardshrink",
@@ -32,6 +32,15 @@ __all__ = [
     "relu6",
     "relu6_derivative",
     "relu6_second_derivative",
+    "softshrink",
+    "softshrink_derivative",
+    "softshrink_second_derivative",
+    "squared_relu",
+    "squared_relu_derivative",
+    "squared_relu_second_derivative",
+    "threshold",
+    "threshold_derivative",
+    "threshold_second_derivative",
 ]
 
 
@@ -170,6 +179,46 @@ def hardswish_second_derivative(x: Tensor, /) -> Tensor:
 # --- thresholds ----------------------------------------------------------------------------------
 
 
+@elementwise(
+    torch=F.threshold,
+    truth=lambda x, threshold, value: x if x[0] > threshold else 0 * x + value,
+    facts=Facts(
+        limits=lambda threshold, value: {-inf: (value, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        kinks=lambda threshold, value: {threshold: FROM_LEFT},
+    ),
+    domains={"threshold": FINITE, "value": FINITE},
+    cases=({}, {"threshold": 0.1, "value": 20.0}),
+    differs=dict.fromkeys(("threshold", "value"), "torch has no default; with 0 it is relu"),
+)
+def threshold(x: Tensor, /, threshold: float = 0.0, value: float = 0.0) -> Tensor:
+    r"""Identity above a threshold θ, and a constant v up to it; relu for θ = v = 0.
+
+    .. math:: f(x) = x \text{ for } x > \theta, \quad v \text{ otherwise}
+
+    Domain ℝ; it jumps at θ unless v = θ. inf gives inf, −inf gives v, NaN gives NaN. Any shape;
+    float64, float32, float16, bfloat16. Raises ValueError where a parameter is not finite.
+    Source: ``torch.nn.functional.threshold``.
+
+    >>> threshold(torch.tensor([0.5, 1.0, 2.0]), threshold=1.0, value=-1.0)
+    tensor([-1., -1.,  2.])
+    """
+    return torch.where(x <= floor_to(threshold, x), value, x)
+
+
+@derivative(threshold)
+def threshold_derivative(x: Tensor, /, threshold: float = 0.0, value: float = 0.0) -> Tensor:
+    r""":math:`[x > \theta]`, with 0 at the threshold, as in torch.
+
+    >>> threshold_derivative(torch.tensor([0.5, 1.0, 2.0]), threshold=1.0)
+    tensor([0., 0., 1.])
+    """
+    above = (x > floor_to(threshold, x)).to(x.dtype)
+    return above.masked_fill(x.isnan(), nan)
+
+
+threshold_second_derivative = zero_second_derivative(threshold)
+
+
 def _at_both_ends(lambd: float) -> dict[float, Any]:
     return {-lambd: FROM_RIGHT, lambd: FROM_LEFT} if lambd else {0.0: (0.0, 0.0, 0.0)}
 
@@ -207,3 +256,81 @@ def hardshrink_derivative(x: Tensor, /, lambd: float = 0.5) -> Tensor:
 
 
 hardshrink_second_derivative = zero_second_derivative(hardshrink)
+
+
+@elementwise(
+    torch=F.softshrink,
+    truth=lambda x, lambd: x - lambd * x[0].sgn() if abs(x[0]) > lambd else 0 * x,
+    facts=Facts(limits={-inf: (-inf, 1.0, 0.0), inf: (inf, 1.0, 0.0)}, kinks=_at_both_ends),
+    domains={"lambd": NON_NEGATIVE},
+)
+def softshrink(x: Tensor, /, lambd: float = 0.5) -> Tensor:
+    r"""Soft threshold: every number moved towards 0 by λ, as far as 0.
+
+    .. math:: f(x) = \operatorname{sign}(x) \max(|x| - \lambda, 0)
+
+    Domain ℝ, odd, continuous; the proximal operator of λ|x|. ±inf gives ±inf, NaN gives NaN. Any
+    shape; float64, float32, float16, bfloat16. Raises ValueError where ``lambd`` is negative or not
+    finite. Source: ``torch.nn.functional.softshrink``.
+
+    >>> softshrink(torch.tensor([-2.0, 0.5, 0.75]))
+    tensor([-1.5000,  0.0000,  0.2500])
+    """
+    high, low = parts((lambd, 0.0), x)
+    return x.sign() * (x.abs() - high - low).clamp(min=0)
+
+
+@derivative(softshrink)
+def softshrink_derivative(x: Tensor, /, lambd: float = 0.5) -> Tensor:
+    r""":math:`[|x| > \lambda]`, with 0 at both kinks, as in torch.
+
+    >>> softshrink_derivative(torch.tensor([-2.0, 0.5, 0.75]))
+    tensor([1., 0., 1.])
+    """
+    return hardshrink_derivative(x, lambd)
+
+
+softshrink_second_derivative = zero_second_derivative(softshrink)
+
+
+# --- parabolic -----------------------------------------------------------------------------------
+
+
+@elementwise(
+    torch=lambda x: F.relu(x).square(),
+    truth=lambda x: x * x if x[0] > 0 else 0 * x,
+    facts=Facts(
+        limits={-inf: (0.0, 0.0, 0.0), inf: (inf, inf, 2.0)},
+        kinks={0.0: FROM_LEFT},
+    ),
+)
+def squared_relu(x: Tensor, /) -> Tensor:
+    r"""Square of the rectified linear unit, :math:`\max(x, 0)^2`.
+
+    Domain ℝ, codomain [0, ∞); f″ jumps at 0. inf gives inf, −inf gives 0, NaN gives NaN. Any
+    shape; float64, float32, float16, bfloat16. Source: So et al., Primer (2021).
+
+    >>> squared_relu(torch.tensor([-1.0, 0.5, 3.0]))
+    tensor([0.0000, 0.2500, 9.0000])
+    """
+    return x.clamp(min=0).square()
+
+
+@derivative(squared_relu)
+def squared_relu_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`2 \max(x, 0)`.
+
+    >>> squared_relu_derivative(torch.tensor([-1.0, 0.5, 3.0]))
+    tensor([0., 1., 6.])
+    """
+    return 2 * x.clamp(min=0)
+
+
+@second_derivative(squared_relu)
+def squared_relu_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`2` for x > 0, else 0, also at 0, where f″ jumps, as in torch.
+
+    >>> squared_relu_second_derivative(torch.tensor([-1.0, 0.0, 3.0]))
+    tensor([0., 0., 2.])
+    """
+    return 2 * (x > 0).to(x.dtype).masked_fill(x.isnan(), nan)

@@ -19,6 +19,7 @@ from gradref.declare import (
     rowwise,
     second_derivative,
     vjp,
+    zero_second_derivative,
 )
 from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE, SHARED, at_least
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
@@ -37,6 +38,9 @@ from gradref.formula.errorfree import (
 from gradref.truth import series
 
 __all__ = [
+    "celu",
+    "celu_derivative",
+    "celu_second_derivative",
     "elu",
     "elu_derivative",
     "elu_second_derivative",
@@ -54,6 +58,9 @@ __all__ = [
     "relu",
     "relu_derivative",
     "relu_second_derivative",
+    "rrelu",
+    "rrelu_derivative",
+    "rrelu_second_derivative",
     "selu",
     "selu_derivative",
     "selu_second_derivative",
@@ -163,6 +170,47 @@ def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> 
     tensor([0., 0., 0.])
     """
     return _sides(x, 0.0, 0.0)
+
+
+@elementwise(
+    torch=F.rrelu,
+    truth=lambda x, lower, upper: x if x[0] > 0 else x * (lower + upper) / 2,
+    facts=Facts(
+        limits=lambda lower, upper: {
+            -inf: (-inf, lower / 2 + upper / 2, 0.0),
+            inf: (inf, 1.0, 0.0),
+        },
+        kinks={0.0: (0.0, "left", "left")},
+    ),
+    domains={"lower": POSITIVE, "upper": lambda lower, **_: at_least("lower", lower)},
+    differs={"training": "with slopes drawn at random it is prelu, which takes them as weight"},
+)
+def rrelu(x: Tensor, /, lower: float = 1 / 8, upper: float = 1 / 3) -> Tensor:
+    r"""Randomized leaky rectified linear unit, as it is evaluated: with the mean of its slopes.
+
+    .. math:: f(x) = x \text{ for } x > 0, \quad \tfrac{1}{2} (a + b)\,x \text{ otherwise}
+
+    Domain ℝ, codomain ℝ. inf gives inf, −inf gives −inf, NaN gives NaN. Any shape; float64,
+    float32, float16, bfloat16. Raises ValueError where ``lower`` is not positive, or above
+    ``upper``. Source: ``torch.nn.functional.rrelu``; Xu, Wang, Chen and Li (2015).
+
+    >>> rrelu(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([-0.2292,  0.0000,  2.0000])
+    """
+    return leaky_relu(x, lower / 2 + upper / 2)
+
+
+@derivative(rrelu)
+def rrelu_derivative(x: Tensor, /, lower: float = 1 / 8, upper: float = 1 / 3) -> Tensor:
+    r""":math:`1` for x > 0, else the mean slope, also at the kink, as in torch.
+
+    >>> rrelu_derivative(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.2292, 0.2292, 1.0000])
+    """
+    return _sides(x, lower / 2 + upper / 2, 1.0)
+
+
+rrelu_second_derivative = zero_second_derivative(rrelu)
 
 
 # --- prelu ---------------------------------------------------------------------------------------
@@ -411,6 +459,71 @@ def selu_second_derivative(x: Tensor, /) -> Tensor:
     tensor([0.6468, 0.0000, 0.0000])
     """
     return torch.where(x >= 0, 0.0, times_exp(SCALE * ALPHA, x.clamp(max=0)))
+
+
+@elementwise(
+    torch=F.celu,
+    truth=lambda x, alpha: x if x[0] > 0 else alpha * series.expm1(x / alpha),
+    facts=Facts(
+        limits=lambda alpha: {-inf: (-alpha, 0.0, 0.0), inf: (inf, 1.0, 0.0)},
+        kinks={0.0: (0.0, 1.0, "right")},
+    ),
+    domains={"alpha": POSITIVE},
+    cases=({}, {"alpha": 1.5}),
+)
+def celu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r"""Exponential linear unit whose slope is continuous for every α.
+
+    .. math:: f(x) = x \text{ for } x > 0, \quad \alpha\,(e^{x/\alpha} - 1) \text{ otherwise}
+
+    Domain ℝ, codomain (−α, ∞). inf gives inf, −inf gives −α, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``alpha`` is not positive and finite.
+    Source: ``torch.nn.functional.celu``; Barron (2017).
+
+    >>> celu(torch.tensor([-1.0, 0.0, 2.0]), alpha=2.0)
+    tensor([-0.7869,  0.0000,  2.0000])
+    """
+    t, _ = _quotient(x, alpha)
+    below = near_0(t, x, x * (0.5 * t), alpha * (tanh(0.5 * t) * (exp(t) + 1)), 2.0**-40)
+    return torch.where(x > 0, x, below)
+
+
+@derivative(celu)
+def celu_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r""":math:`1` for x > 0, else :math:`e^{x/\alpha}`.
+
+    >>> celu_derivative(torch.tensor([-1.0, 0.0, 2.0]), alpha=2.0)
+    tensor([0.6065, 1.0000, 1.0000])
+    """
+    return times_exp(1.0, *_quotient(x, alpha))
+
+
+@second_derivative(celu)
+def celu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    r""":math:`0` for x > 0, else :math:`\tfrac{1}{\alpha} e^{x/\alpha}`.
+
+    At 0, where f″ jumps from 1/α to 0, it is 0 as in torch.
+
+    >>> celu_second_derivative(torch.tensor([-1.0, 0.0, 2.0]), alpha=2.0)
+    tensor([0.3033, 0.0000, 0.0000])
+    """
+    inverse = 1 / max(alpha, 2.0**-1023)  # for a smaller α it overflows
+    return torch.where(x >= 0, 0.0, times_exp(inverse, *_quotient(x, alpha)))
+
+
+def _quotient(x: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
+    """t = min(x, 0)/α and its rounding error, if any, which is a relative error of exp(t)."""
+    if alpha == 1:
+        return x.clamp(max=0), None
+    fraction, power = frexp(alpha)
+    half = -power // 2  # of a power of 2 that may not be a float
+    scaled = x * 2.0**half * 2.0 ** (-power - half)
+    t = (scaled / fraction).clamp(-1000, 0)
+    product, error = two_product(t, fraction)
+    lost = ((scaled - product) - error) / fraction
+    return t, torch.where((t > -1000) & (t < 0), lost, 0.0)
 
 
 @elementwise(

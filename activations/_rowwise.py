@@ -1,4 +1,4 @@
-"""Functions of a whole row: softmax and its logarithm, with their Jacobians and products."""
+"""Functions of a whole row: softmax, of −x as well, and its logarithm, with all derivatives."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ __all__ = [
     "softmax_jacobian_from_output",
     "softmax_jvp",
     "softmax_vjp",
+    "softmin",
+    "softmin_hvp",
+    "softmin_jacobian",
+    "softmin_jacobian_diagonal",
+    "softmin_jvp",
+    "softmin_vjp",
 ]
 
 _DIM = {"dim": "torch's None picks a dimension by the number of dimensions, and warns"}
@@ -157,6 +163,78 @@ def softmax_jacobian_from_output(y: Tensor, dim: int = -1) -> Tensor:
             [-0.2500,  0.2500]])
     """
     return torch.diag_embed(y) - y.unsqueeze(-1) * y.unsqueeze(-2)
+
+
+# --- softmin -------------------------------------------------------------------------------------
+
+
+@rowwise(torch=F.softmin, truth=lambda x: _softmax_truth(-x), differs=_DIM)
+def softmin(x: Tensor, dim: int = -1) -> Tensor:
+    r"""Softmax of −x along ``dim``: the smallest number has the largest share.
+
+    .. math:: p_i = \frac{e^{-x_i}}{\sum_j e^{-x_j}}
+
+    Domain ℝⁿ, codomain (0, 1)ⁿ, smooth. inf gives 0; a row of inf alone, or with a −inf or a NaN,
+    gives NaN. Shape (..., n, ...), any ``dim``; float64, float32, float16, bfloat16.
+
+    Raises IndexError where ``dim`` is out of range.
+    Source: ``torch.nn.functional.softmin``.
+
+    >>> softmin(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([0.6652, 0.2447, 0.0900])
+    """
+    return softmax(-x, dim)
+
+
+@jacobian(softmin)
+def softmin_jacobian(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial p_i / \partial x_j = -p_i\,(\delta_{ij} - p_j)`, the last two dimensions.
+
+    >>> softmin_jacobian(torch.tensor([0.0, 0.0]))
+    tensor([[-0.2500,  0.2500],
+            [ 0.2500, -0.2500]])
+    """
+    return -softmax_jacobian(-x, dim)
+
+
+@jacobian_diagonal(softmin)
+def softmin_jacobian_diagonal(x: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`-p_i\,(1 - p_i)`, of the shape of x.
+
+    >>> softmin_jacobian_diagonal(torch.tensor([0.0, 0.0]))
+    tensor([-0.2500, -0.2500])
+    """
+    return -softmax_jacobian_diagonal(-x, dim)
+
+
+@vjp(softmin)
+def softmin_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J^T g = -p\,(g - \sum_j p_j g_j)`.
+
+    >>> softmin_vjp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([-0.2500,  0.2500])
+    """
+    return -softmax_vjp(-x, grad_output, dim)
+
+
+@jvp(softmin)
+def softmin_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`J t = -p\,(t - \sum_j p_j t_j)`: the Jacobian is symmetric.
+
+    >>> softmin_jvp(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([-0.2500,  0.2500])
+    """
+    return softmin_vjp(x, tangent, dim)
+
+
+@hvp(softmin)
+def softmin_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
+    r""":math:`\partial_t (J^T g)`, as of softmax at −x: both signs meet.
+
+    >>> softmin_hvp(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([-0.0909,  0.0909])
+    """
+    return softmax_hvp(-x, grad_output, tangent, dim)
 
 
 # --- log_softmax ---------------------------------------------------------------------------------

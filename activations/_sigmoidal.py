@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import factorial, inf, nan
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from gradref.declare import derivative, derivative_from_output, elementwise, sec
 from gradref.declare.domains import FINITE
 from gradref.declare.facts import Facts
 from gradref.formula import errorfree
-from gradref.formula.errorfree import Exponential, exp, log1p, near_0
+from gradref.formula.errorfree import Exponential, exp, log1p, near_0, sticky_sum
 from gradref.truth import series
 
 __all__ = [
@@ -33,6 +33,9 @@ __all__ = [
     "tanh_derivative",
     "tanh_derivative_from_output",
     "tanh_second_derivative",
+    "tanhshrink",
+    "tanhshrink_derivative",
+    "tanhshrink_second_derivative",
 ]
 
 
@@ -253,6 +256,69 @@ def tanh_derivative_from_output(y: Tensor, /) -> Tensor:
     tensor([1., 0.])
     """
     return (1 - y) * (1 + y)
+
+
+@elementwise(
+    torch=F.tanhshrink,
+    truth=lambda x: x - series.tanh(x),
+    facts=Facts(
+        limits={-inf: (-inf, 1.0, 0.0), inf: (inf, 1.0, 0.0)},
+    ),
+)
+def tanhshrink(x: Tensor, /) -> Tensor:
+    r"""What tanh takes away.
+
+    .. math:: f(x) = x - \tanh x = \frac{x \cosh x - \sinh x}{\cosh x}
+
+    The difference cancels near 0, where f is about x³/3; in the power series of the numerator all
+    terms have one sign. Far from 0 it is x ∓ 1 and a little more. Domain ℝ, codomain ℝ, smooth,
+    odd. ±inf gives ±inf, NaN gives NaN. Any shape; float64, float32, float16, bfloat16.
+
+    Source: ``torch.nn.functional.tanhshrink``.
+
+    >>> tanhshrink(torch.tensor([-2.0, 0.001, 1.0]))
+    tensor([-1.0360e+00,  3.3333e-10,  2.3841e-01])
+    """
+    t = x.double().clamp(-1.25, 1.25)  # also in float32, where a power series is cheap
+    square = t.square()
+    numerator = cosh = torch.zeros_like(t)
+    for k in range(11, 0, -1):
+        numerator = (numerator + 2 * k / factorial(2 * k + 1)) * square
+        cosh = (cosh + 1 / factorial(2 * k)) * square
+    near = (t * (numerator / (1 + cosh))).to(x.dtype)
+    e, sign = exp(-2 * x.abs()), x.sign()
+    beyond_1 = (2 * e / (1 + e)).clamp(min=2.0**-60)  # 1 − |tanh x|
+    far = sticky_sum(x.clamp(-(2.0**60), 2.0**60) - sign, sign * beyond_1)
+    return torch.where(x.abs() < 1.25, near, torch.where(x.abs() < 2.0**60, far, x))
+
+
+@derivative(tanhshrink)
+def tanhshrink_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`\tanh^2 x = 1 - \operatorname{sech}^2 x`, near 0 about x² − ⅔x⁴.
+
+    Up to 1.25 it is m/(m + 2) for the power series m = cosh 2x − 1, whose terms have one sign.
+
+    >>> tanhshrink_derivative(torch.tensor([0.0, 0.001, 1.0]))
+    tensor([0.0000e+00, 1.0000e-06, 5.8003e-01])
+    """
+    square, wide = x.square(), (2 * x.double().clamp(-1.25, 1.25)).square()
+    m = torch.zeros_like(wide)
+    for k in range(15, 0, -1):
+        m = (m + 1 / factorial(2 * k)) * wide
+    e = exp(-2 * x.abs())
+    far = 1 - 4 * e / (1 + e).square()
+    elsewhere = torch.where(x.abs() < 1.25, (m / (m + 2)).to(x.dtype), far)
+    return near_0(x, square, -2 / 3 * square.square(), elsewhere, 2.0**-20)
+
+
+@second_derivative(tanhshrink)
+def tanhshrink_second_derivative(x: Tensor, /) -> Tensor:
+    r""":math:`2 \tanh x \operatorname{sech}^2 x = -\tanh''(x)`.
+
+    >>> tanhshrink_second_derivative(torch.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.6397])
+    """
+    return -tanh_second_derivative(x)
 
 
 @elementwise(

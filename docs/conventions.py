@@ -54,10 +54,17 @@ def limits(records: list[Operation]) -> list[str]:
 
 
 def differences(records: list[Operation]) -> list[str]:
-    """Return the table of defaults that are not torch's."""
+    """Return the table of arguments and defaults that are not torch's."""
     rows = [
-        [f"`{record.name}`", f"`{name}={record.parameters[name]!r}`", reason]
+        [f"`{record.name}`", _ours(record, name), reason]
         for record in records
         for name, reason in record.differs.items()
     ]
-    return table(["function", "our default", "why"], rows)
+    return table(["function", "ours", "why"], rows)
+
+
+def _ours(record: Operation, name: str) -> str:
+    """Return an argument as it is here."""
+    if name in record.parameters:
+        return f"`{name}={record.parameters[name]!r}`"
+    return f"`{name}`" if name in record.arguments else f"no `{name}`"

@@ -1,4 +1,4 @@
-"""docs/verdicts.md, docs/findings.md and four rows of README.md, from one ``gradref verify``."""
+"""Verdicts, findings, coverage and four rows of README.md, from one ``gradref verify``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from docs import coverage
 from docs.tables import replace_between, table
 from gradref.judge.snippet import of_finding
 from gradref.report.text import HEX, finding_line, telling_findings, ulp
@@ -29,7 +30,7 @@ them all.
 
 
 def made() -> dict[Path, str]:
-    """Judge everything, and return both documents."""
+    """Judge everything, and return the documents."""
     with tempfile.TemporaryDirectory() as folder:
         verdicts, markdown = Path(folder) / "verdicts.json", Path(folder) / "verdicts.md"
         command = [sys.executable, "-m", "gradref", "verify"]
@@ -43,6 +44,7 @@ def made() -> dict[Path, str]:
         return {
             ROOT / "docs" / "verdicts.md": markdown.read_text(),
             ROOT / "docs" / "findings.md": "\n".join(document),
+            coverage.PATH: coverage.document(run),
             README: replace_between(README.read_text(), "findings", lines),
         }
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for docs.*, when run as a script
 
 from docs.tables import replace_between, table  # noqa: E402  needs the line above
+from gradref.declare.registry import operations  # noqa: E402
 
 README, KEPT = ROOT / "README.md", ROOT / "docs" / "times.json"
 
@@ -60,6 +61,10 @@ def measured(*others: str) -> dict[str, dict[str, float]]:
             name = " ".join(command.split()[:2])
             cold, again = (seconds(command, f"{folder}/{i}") for _ in range(2))
             found[name] = {"cold": cold, "again": again}
+        count = len(operations())
+        found[f"gradref verify, each of {count}"] = {
+            when: taken / count for when, taken in found["gradref verify"].items()
+        }
         for i, command in enumerate(others):
             found[command.split()[0]] = {"cold": seconds(command, f"{folder}/other{i}")}
     return found

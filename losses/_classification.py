@@ -32,12 +32,14 @@ from gradref.declare.domains import (
     DISTRIBUTION,
     FROM_0_TO_1,
     INT64,
+    NON_NEGATIVE,
     REAL,
     UNIT_INTERVAL,
     WEIGHT,
     class_indices,
 )
-from gradref.formula.weighting import weighted
+from gradref.formula.errorfree import times_exp
+from gradref.formula.weighting import reduced, weighted
 from gradref.truth import series
 
 __all__ = [
@@ -57,6 +59,10 @@ __all__ = [
     "nll_loss_gradient",
     "nll_loss_hessian_diagonal",
     "nll_loss_hvp",
+    "z_loss",
+    "z_loss_gradient",
+    "z_loss_hessian_diagonal",
+    "z_loss_hvp",
 ]
 
 Reduction = Literal["none", "mean", "sum"]
@@ -425,6 +431,112 @@ def cross_entropy_hessian_diagonal(
     a = _mass(input, target, weight, ignore_index, label_smoothing)
     diagonal = a.sum(-1, keepdim=True) * softmax_jacobian_diagonal(input)
     return diagonal.masked_fill(_ignored(target, ignore_index), 0)
+
+
+# --- z-loss --------------------------------------------------------------------------------------
+
+
+def _z_loss_truth(input: Any, scale: Any) -> Any:
+    log_z = np.log(np.exp(input - input[:, :1]).sum(-1)) + input[:, 0]
+    return series.product(log_z, log_z) * scale
+
+
+def _of_logsumexp(input: Tensor, scale: float, reduction: str) -> Tensor:
+    log_z = torch.logsumexp(input, min(1, input.dim() - 1))
+    return reduced(scale * log_z.square(), reduction)
+
+
+def _of_one_logsumexp(input: Tensor, scale: float, reduction: str) -> Tensor:
+    log_z = torch.logsumexp(input, min(1, input.dim() - 1))
+    return reduced(scale * log_z.detach() * log_z, reduction)
+
+
+@loss(
+    torch=_of_logsumexp,
+    truth=_z_loss_truth,
+    domains={"input": REAL, "scale": NON_NEGATIVE},
+    coupled="class",
+    cases=({}, {"scale": 1.0}),
+    mistakes={"one of the two factors log Z is taken for a constant": _of_one_logsumexp},
+)
+def z_loss(input: Tensor, scale: float = 1e-4, reduction: Reduction = "mean") -> Tensor:
+    r"""Square of the logarithm of the normaliser of softmax, which keeps that near 1; a mean.
+
+    .. math:: \ell = s\,(\log Z)^2, \qquad Z = \sum_j e^{x_j}
+
+    It is added to ``cross_entropy``, and Liger's ``lse_square_scale`` is s; the mean divides by the
+    number of rows, as no row is ignored here. ``input`` has shape (C), (N, C) or (N, C, d₁, ...).
+    Domain ℝ, codomain [0, ∞), smooth. A row with an inf or a NaN is NaN; −inf is probability 0.
+    float64, float32, float16, bfloat16.
+
+    Raises ValueError for a ``scale`` below 0 or an unknown reduction.
+    Source: Chowdhery et al., PaLM (2022).
+
+    >>> z_loss(torch.tensor([[0.0, 0.0], [10.0, 0.0]]), scale=1.0)
+    tensor(50.2407)
+    """
+    return scale * _log_z(input).square()
+
+
+@gradient(z_loss)
+def z_loss_gradient(
+    input: Tensor,
+    scale: float = 1e-4,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Literal["input"] = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial \ell / \partial x_j = 2 s \log Z\;p_j`, with p = softmax(x).
+
+    >>> z_loss_gradient(torch.tensor([10.0, 0.0]), scale=1.0)
+    tensor([1.9999e+01, 9.0796e-04])
+    """
+    return times_exp(2 * scale * _log_z(input).unsqueeze(-1), log_softmax(input))
+
+
+@hvp(z_loss)
+def z_loss_hvp(
+    input: Tensor,
+    tangent: Tensor,
+    scale: float = 1e-4,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Literal["input"] = "input",
+    along: Literal["input"] = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`2 s\,p\,(\bar v + \log Z\,(v - \bar v))`, with v̄ = Σ p v.
+
+    >>> z_loss_hvp(torch.zeros(2), torch.tensor([1.0, 0.0]), scale=1.0)
+    tensor([0.8466, 0.1534])
+    """
+    mean = (softmax(input) * tangent).sum(-1, keepdim=True)
+    bend = mean + _log_z(input).unsqueeze(-1) * log_softmax_jvp(input, tangent)
+    return times_exp(2 * scale * bend, log_softmax(input))
+
+
+@hessian_diagonal(z_loss)
+def z_loss_hessian_diagonal(
+    input: Tensor,
+    scale: float = 1e-4,
+    reduction: Reduction = "mean",
+    *,
+    wrt: Literal["input"] = "input",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`2 s\,p_j\,(p_j + \log Z\,(1 - p_j))`.
+
+    >>> z_loss_hessian_diagonal(torch.zeros(2), scale=1.0)
+    tensor([0.8466, 0.8466])
+    """
+    bend = softmax(input) + _log_z(input).unsqueeze(-1) * log_softmax_jacobian_diagonal(input)
+    return times_exp(2 * scale * bend, log_softmax(input))
+
+
+def _log_z(input: Tensor) -> Tensor:
+    """log Σ exp x, with log Z = max x − log max p also where both are tiny."""
+    return input.amax(-1) - log_softmax(input).amax(-1)
 
 
 # --- binary cross entropy ------------------------------------------------------------------------

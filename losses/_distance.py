@@ -18,12 +18,18 @@ from torch import Tensor
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
 from gradref.declare.domains import NON_NEGATIVE, NORM_DEGREE, POSITIVE, REAL
 from gradref.formula.errorfree import shifted_difference
+from gradref.formula.norms import Norm
+from gradref.truth import series
 
 __all__ = [
     "euclidean_norm",
     "euclidean_norm_gradient",
     "euclidean_norm_hessian_diagonal",
     "euclidean_norm_hvp",
+    "pairwise_distance",
+    "pairwise_distance_gradient",
+    "pairwise_distance_hessian_diagonal",
+    "pairwise_distance_hvp",
     "triplet_margin_loss",
     "triplet_margin_loss_gradient",
     "triplet_margin_loss_hessian_diagonal",
@@ -62,7 +68,7 @@ def euclidean_norm(input: Tensor, target: Tensor, dim: int = -1) -> Tensor:
     >>> euclidean_norm(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor(5.)
     """
-    return _norm(input - target, 2)
+    return Norm.of(input - target, 2).value.squeeze(-1)
 
 
 @gradient(euclidean_norm)
@@ -81,7 +87,7 @@ def euclidean_norm_gradient(
     >>> euclidean_norm_gradient(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor([0.6000, 0.8000])
     """
-    slope = _slope(input - target, 2)
+    slope = Norm.of(input - target, 2).slope
     return slope if wrt == "input" else -slope
 
 
@@ -101,7 +107,7 @@ def euclidean_norm_hvp(
     >>> euclidean_norm_hvp(torch.tensor([3.0, 4.0]), torch.zeros(2), torch.tensor([1.0, 0.0]))
     tensor([ 0.1280, -0.0960])
     """
-    bend = _bend(input - target, 2, tangent)
+    bend = Norm.of(input - target, 2).bend(tangent)
     return bend if wrt == along else -bend
 
 
@@ -119,19 +125,110 @@ def euclidean_norm_hessian_diagonal(
     >>> euclidean_norm_hessian_diagonal(torch.tensor([3.0, 4.0]), torch.zeros(2))
     tensor([0.1280, 0.0720])
     """
-    return _bend_diagonal(input - target, 2)
+    return Norm.of(input - target, 2).bend_diagonal
+
+
+# --- p-norm of a difference -----------------------------------------------------------------------
+
+Point = Literal["x1", "x2"]
+
+
+@loss(
+    torch=F.pairwise_distance,
+    truth=lambda x1, x2, p, eps: series.norm(x1 - x2 + eps, p),
+    domains={"x1": REAL, "x2": REAL, "p": NORM_DEGREE, "eps": NON_NEGATIVE},
+    coupled="last",
+    cases=({}, {"p": 1.0, "eps": 0.25}, {"p": 3.0}),
+    differs={"keepdim": "ours is torch's False"},
+)
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6) -> Tensor:
+    r"""Distance of two vectors: the p-norm of their difference, to which ε is added.
+
+    .. math:: d = \lVert x_1 - x_2 + \epsilon \rVert_p
+
+    ε is added to the difference and not to the norm, so equal vectors have the distance
+    :math:`n^{1/p} \epsilon`, and d is not symmetric. Domain ℝⁿ, codomain [0, ∞); a corner where the
+    norm is 0, and for p = 1 where an element is. One shape (..., n) gives (...): nothing is
+    broadcast. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, ``p`` below 1 or infinite, or ``eps`` below 0.
+    Source: ``torch.nn.functional.pairwise_distance``.
+
+    >>> pairwise_distance(torch.tensor([3.0, 4.0]), torch.zeros(2), eps=0.0)
+    tensor(5.)
+    """
+    return _apart(x1, x2, p, eps).value.squeeze(-1)
+
+
+@gradient(pairwise_distance)
+def pairwise_distance_gradient(
+    x1: Tensor,
+    x2: Tensor,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    *,
+    wrt: Point = "x1",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`s = \operatorname{sign}(u)\,(|u| / d)^{p-1}` in x₁ for u = x₁ − x₂ + ε, −s in x₂.
+
+    At a corner it is 0 as in torch.
+
+    >>> pairwise_distance_gradient(torch.tensor([3.0, 4.0]), torch.zeros(2), eps=0.0)
+    tensor([0.6000, 0.8000])
+    """
+    slope = _apart(x1, x2, p, eps).slope
+    return slope if wrt == "x1" else -slope
+
+
+@hvp(pairwise_distance)
+def pairwise_distance_hvp(
+    x1: Tensor,
+    x2: Tensor,
+    tangent: Tensor,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    *,
+    wrt: Point = "x1",
+    along: Point = "x1",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\pm \tfrac{p-1}{d} \bigl((|u| / d)^{p-2}\,v - s\,s^T v\bigr)`, s the gradient.
+
+    It is + where ``wrt`` is ``along``, else −, and NaN where the norm is 0.
+
+    >>> v = torch.tensor([1.0, 0.0])
+    >>> pairwise_distance_hvp(torch.tensor([3.0, 4.0]), torch.zeros(2), v, eps=0.0)
+    tensor([ 0.1280, -0.0960])
+    """
+    bend = _apart(x1, x2, p, eps).bend(tangent)
+    return bend if wrt == along else -bend
+
+
+@hessian_diagonal(pairwise_distance)
+def pairwise_distance_hessian_diagonal(
+    x1: Tensor,
+    x2: Tensor,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    *,
+    wrt: Point = "x1",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\tfrac{p-1}{d} \bigl((|u_i| / d)^{p-2} - s_i^2\bigr)`; NaN where the norm is 0.
+
+    >>> pairwise_distance_hessian_diagonal(torch.tensor([3.0, 4.0]), torch.zeros(2), eps=0.0)
+    tensor([0.1280, 0.0720])
+    """
+    return _apart(x1, x2, p, eps).bend_diagonal
+
+
+def _apart(x: Tensor, y: Tensor, p: float, eps: float) -> Norm:
+    """The norm of x − y + ε, whose difference has all its bits."""
+    return Norm.of(shifted_difference(x, y, eps), p)
 
 
 # --- distance to a similar vector, and to one that is not ----------------------------------------
-
-
-def _distance_truth(u: Any, p: Any) -> Any:
-    def power(x: Any) -> Any:
-        size = x if x[0] > 0 else -x
-        return size if p == 1 else size * size if p == 2 else (size.log() * p).exp()
-
-    total = np.frompyfunc(power, 1, 1)(u).sum(-1)
-    return total if p == 1 else np.sqrt(total) if p == 2 else np.exp(np.log(total) / p)
 
 
 def _closer(a: Any, b: Any) -> Any:
@@ -144,10 +241,10 @@ def _closer(a: Any, b: Any) -> Any:
 def _triplet_truth(
     anchor: Any, positive: Any, negative: Any, margin: Any, p: Any, eps: Any, swap: bool
 ) -> Any:
-    near = _distance_truth(anchor - positive + eps, p)
-    far = _distance_truth(anchor - negative + eps, p)
+    near = series.norm(anchor - positive + eps, p)
+    far = series.norm(anchor - negative + eps, p)
     if swap:
-        other = _distance_truth(positive - negative + eps, p)
+        other = series.norm(positive - negative + eps, p)
         far = np.frompyfunc(_closer, 2, 1)(far, other)
     counts = np.frompyfunc(lambda z: int(z[0] >= 0), 1, 1)(near - far + margin)
     return np.stack([near * counts, (margin - far) * counts], axis=-1)
@@ -225,7 +322,7 @@ def triplet_margin_loss_gradient(
     tensor([ 0., -1.])
     """
     triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
-    return triplet.combined(wrt, lambda u, _: _slope(u, p))
+    return triplet.combined(wrt, lambda norm, _: norm.slope)
 
 
 @hvp(triplet_margin_loss)
@@ -253,7 +350,7 @@ def triplet_margin_loss_hvp(
     tensor([-2.,  0.])
     """
     triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
-    return triplet.combined(wrt, lambda u, sign: _bend(u, p, sign * tangent), along)
+    return triplet.combined(wrt, lambda norm, sign: norm.bend(sign * tangent), along)
 
 
 @hessian_diagonal(triplet_margin_loss)
@@ -277,7 +374,7 @@ def triplet_margin_loss_hessian_diagonal(
     tensor([-2.,  0.])
     """
     triplet = _Triplet.of(anchor, positive, negative, margin, p, eps, swap)
-    return triplet.combined(wrt, lambda u, sign: sign * _bend_diagonal(u, p), wrt)
+    return triplet.combined(wrt, lambda norm, sign: sign * norm.bend_diagonal, wrt)
 
 
 SIGNS = {"anchor": (1, 1, 0), "positive": (-1, 0, 1), "negative": (0, -1, -1)}
@@ -286,9 +383,11 @@ SIGNS = {"anchor": (1, 1, 0), "positive": (-1, 0, 1), "negative": (0, -1, -1)}
 
 @dataclass(frozen=True)
 class _Triplet:
-    """a − p, a − n, with ``swap`` p − n, what each counts for, and the loss before the maximum."""
+    """The norms of a − p, a − n and, with ``swap``, p − n, what each counts for, and the loss
+    before the maximum.
+    """
 
-    differences: tuple[Tensor, ...]
+    norms: tuple[Norm, ...]
     weights: tuple[Tensor, ...]
     lacks: Tensor
 
@@ -303,81 +402,32 @@ class _Triplet:
         eps: float,
         swap: bool,
     ) -> _Triplet:
-        near = shifted_difference(anchor, positive, eps)
-        far = shifted_difference(anchor, negative, eps)
-        to_near, to_far = _norm(near, p), _norm(far, p)
-        one = torch.ones_like(to_far).unsqueeze(-1)
+        near = _apart(anchor, positive, p, eps)
+        far = _apart(anchor, negative, p, eps)
+        one = torch.ones_like(far.value)
         if not swap:
-            return cls((near, far), (one, -one), to_near - to_far + margin)
-        other = shifted_difference(positive, negative, eps)
-        to_other = _norm(other, p)
-        share = (torch.sign(to_far - to_other).unsqueeze(-1) + 1) / 2  # 1 for p, ½ where both are
-        lacks = to_near - torch.minimum(to_far, to_other) + margin
+            lacks = near.value - far.value + margin
+            return cls((near, far), (one, -one), lacks.squeeze(-1))
+        other = _apart(positive, negative, p, eps)
+        share = (torch.sign(far.value - other.value) + 1) / 2  # 1 for p, ½ where both are
+        lacks = (near.value - torch.minimum(far.value, other.value) + margin).squeeze(-1)
         return cls((near, far, other), (one, share - 1, -share), lacks)
 
     def combined(
-        self, wrt: str, derivative: Callable[[Tensor, int], Tensor], along: str | None = None
+        self, wrt: str, derivative: Callable[[Norm, int], Tensor], along: str | None = None
     ) -> Tensor:
         """Return a derivative of the weighted distances: 0 below the corner, NaN where it is NaN.
 
-        ``derivative`` takes a difference, and its own derivative by ``along``, which is not 0.
+        ``derivative`` takes the norm of a difference, and the derivative of that difference by
+        ``along``, which is not 0.
         """
-        result = torch.zeros_like(self.differences[0])
+        result = torch.zeros_like(self.norms[0].u)
         moving = (1, 1, 1) if along is None else SIGNS[along]
-        terms = zip(self.differences, self.weights, SIGNS[wrt], moving, strict=False)
-        for u, weight, sign, by in terms:  # without swap there is no third
+        terms = zip(self.norms, self.weights, SIGNS[wrt], moving, strict=False)
+        for norm, weight, sign, by in terms:  # without swap there is no third
             if sign and by:
-                result = result + torch.where(weight == 0, 0.0, sign * weight * derivative(u, by))
+                result = result + torch.where(
+                    weight == 0, 0.0, sign * weight * derivative(norm, by)
+                )
         lacks = self.lacks.unsqueeze(-1)
         return torch.where(lacks.isnan(), lacks, result.masked_fill(lacks < 0, 0))
-
-
-# --- norms and their derivatives -----------------------------------------------------------------
-
-
-def _power_sum(u: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest |u| of every row, w = u in units of it, and Σ|w|ᵖ, which is 1 to n."""
-    scale = u.abs().amax(-1, keepdim=True)
-    w = u / torch.where((scale == 0) | scale.isinf(), 1.0, scale)
-    total = w.abs().pow(p).sum(-1, keepdim=True)
-    return scale, w, torch.where(total == 0, 1.0, total)
-
-
-def _others(terms: Tensor, w: Tensor) -> Tensor:
-    """For every i the sum of the terms j ≠ i; a sum of its own where |wᵢ| is the largest."""
-    largest = w.abs().argmax(-1, keepdim=True)
-    first = torch.zeros_like(w, dtype=torch.bool).scatter(-1, largest, True)
-    total = terms.sum(-1, keepdim=True)
-    return torch.where(first, terms.masked_fill(first, 0).sum(-1, keepdim=True), total - terms)
-
-
-def _norm(u: Tensor, p: float) -> Tensor:
-    """The p-norm of every row."""
-    scale, _, total = _power_sum(u, p)
-    return (scale * total.pow(1 / p)).squeeze(-1)
-
-
-def _slope(u: Tensor, p: float) -> Tensor:
-    """The gradient of the p-norm."""
-    _, w, total = _power_sum(u, p)
-    slope = w.sign() * w.abs().pow(p - 1) * total.pow(1 / p - 1)
-    return torch.where(w.isnan(), w, slope)
-
-
-def _bend(u: Tensor, p: float, v: Tensor) -> Tensor:
-    """The Hessian of the p-norm times v, by sums over the others where the difference cancels."""
-    if p == 1:
-        return torch.where(u.isnan(), u, 0 * v)
-    scale, w, total = _power_sum(u, p)
-    slope = w.sign() * w.abs().pow(p - 1)
-    own = w.abs().pow(p - 2) * v * _others(w.abs().pow(p), w)
-    return (p - 1) * (own - slope * _others(slope * v, w)) * total.pow(1 / p - 2) / scale
-
-
-def _bend_diagonal(u: Tensor, p: float) -> Tensor:
-    """The diagonal of the Hessian of the p-norm."""
-    if p == 1:
-        return torch.where(u.isnan(), u, 0.0)
-    scale, w, total = _power_sum(u, p)
-    own = w.abs().pow(p - 2) * _others(w.abs().pow(p), w)
-    return (p - 1) * own * total.pow(1 / p - 2) / scale

@@ -7,6 +7,7 @@ the decorators (gradref.declare.calls).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import e, log
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
 from gradref.declare.domains import (
+    BETWEEN_0_AND_1,
     DISTRIBUTION,
     LOG_PROBABILITY,
     LOGARITHM_BASE,
@@ -35,6 +37,10 @@ __all__ = [
     "entropy_gradient",
     "entropy_hessian_diagonal",
     "entropy_hvp",
+    "jensen_shannon_divergence",
+    "jensen_shannon_divergence_gradient",
+    "jensen_shannon_divergence_hessian_diagonal",
+    "jensen_shannon_divergence_hvp",
     "kl_div",
     "kl_div_gradient",
     "kl_div_hessian_diagonal",
@@ -43,6 +49,10 @@ __all__ = [
     "kl_divergence_gradient",
     "kl_divergence_hessian_diagonal",
     "kl_divergence_hvp",
+    "total_variation",
+    "total_variation_gradient",
+    "total_variation_hessian_diagonal",
+    "total_variation_hvp",
 ]
 
 Reduction = Literal["none", "batchmean", "sum", "mean"]
@@ -252,7 +262,7 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1, base: float = e) -> Tenso
     >>> kl_divergence(p, q, base=2), kl_divergence(q, p, base=2)
     (tensor(0.2075), tensor(0.1887))
     """
-    return torch.where(_absent(p, q), 0.0, p * _log_ratio(p, q)).sum(dim) / log(base)
+    return torch.where(_absent(p, q), 0.0, p * _log_ratio(p, q, (p - q) / q)).sum(dim) / log(base)
 
 
 @gradient(kl_divergence)
@@ -271,7 +281,7 @@ def kl_divergence_gradient(
     >>> kl_divergence_gradient(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
     tensor([-2.0000, -0.6667])
     """
-    return (_log_ratio(p, q) + 1 if wrt == "p" else -_ratio(p, q)) / log(base)
+    return (_log_ratio(p, q, (p - q) / q) + 1 if wrt == "p" else -_ratio(p, q)) / log(base)
 
 
 @hvp(kl_divergence)
@@ -334,12 +344,231 @@ def _absent(p: Tensor, q: Tensor) -> Tensor:
     return (p == 0) & q.isnan().logical_not()
 
 
-def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
-    """log(p/q): exact difference near 1, two logarithms where the quotient overflows."""
+def _log_ratio(p: Tensor, q: Tensor, apart: Tensor) -> Tensor:
+    """log(p/q) = log(1 + apart): by the second near 1, by two logarithms where p/q overflows."""
     ratio = p / q
     extreme = ratio.isinf() | (ratio < torch.finfo(ratio.dtype).smallest_normal)
-    apart = torch.where(extreme, torch.log(p) - torch.log(q), torch.log(ratio))
-    return torch.where((p - q).abs() <= q / 2, torch.log1p((p - q) / q), apart)
+    far = torch.where(extreme, torch.log(p) - torch.log(q), torch.log(ratio))
+    return torch.where(apart.abs() <= 0.5, torch.log1p(apart), far)
+
+
+# --- Jensen-Shannon divergence -------------------------------------------------------------------
+
+
+def _jensen_shannon_truth(p: Any, q: Any, base: Any, beta: Any) -> Any:
+    m = p * beta + q * (1 - beta)
+    of_p = (series.xlogy(p, p) - series.xlogy(p, m)) * beta
+    of_q = (series.xlogy(q, q) - series.xlogy(q, m)) * (1 - beta)
+    return _in_base(of_p + of_q, base)
+
+
+def _jensen_shannon(p: Tensor, q: Tensor, dim: int, base: float, beta: float) -> Tensor:
+    m = beta * p + (1 - beta) * q
+    of_p, of_q = (torch.xlogy(a, a) - torch.xlogy(a, m) for a in (p, q))
+    return (beta * of_p + (1 - beta) * of_q).sum(dim) / log(base)
+
+
+@loss(
+    torch=_jensen_shannon,
+    truth=_jensen_shannon_truth,
+    domains={**_PAIR, "beta": BETWEEN_0_AND_1},
+    coupled="dim",
+    cases=({}, {"base": 2.0, "beta": 0.25}),
+)
+def jensen_shannon_divergence(
+    p: Tensor, q: Tensor, dim: int = -1, base: float = e, beta: float = 0.5
+) -> Tensor:
+    r"""Jensen-Shannon divergence of two distributions along ``dim``; in bits for ``base=2``.
+
+    .. math:: J = \beta\,D(P \Vert M) + (1 - \beta)\,D(Q \Vert M), \qquad
+              M = \beta P + (1 - \beta) Q
+
+    Symmetric for β = ½, and finite for all P and Q: at most the entropy of (β, 1 − β). Domain
+    [0, 1]ⁿ for both (that they sum to 1 is not checked). One shape (..., n, ...), the result is
+    without ``dim``. float64, float32, float16, bfloat16.
+
+    Raises ValueError for numbers outside [0, 1], two shapes, a base ≤ 1 or ``beta`` outside of
+    (0, 1), IndexError for ``dim`` out of range. Source: Lin (1991).
+
+    >>> p, q = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    >>> jensen_shannon_divergence(p, q, base=2)
+    tensor(1.)
+    """
+    mixture = _Mixture.of(p, q, beta)
+    of_p = torch.where(_absent(p, q), 0.0, p * mixture.log_p)
+    of_q = torch.where(_absent(q, p), 0.0, q * mixture.log_q)
+    return (beta * of_p + (1 - beta) * of_q).sum(dim) / log(base)
+
+
+@gradient(jensen_shannon_divergence)
+def jensen_shannon_divergence_gradient(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    beta: float = 0.5,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\partial J / \partial p_i = \beta \log(p_i / m_i)`,
+    :math:`\partial J / \partial q_i = (1 - \beta) \log(q_i / m_i)`.
+
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+    >>> jensen_shannon_divergence_gradient(p, q)
+    tensor([-0.2027,  0.0912])
+    """
+    mixture = _Mixture.of(p, q, beta)
+    slope = beta * mixture.log_p if wrt == "p" else (1 - beta) * mixture.log_q
+    return slope / log(base)
+
+
+@hvp(jensen_shannon_divergence)
+def jensen_shannon_divergence_hvp(
+    p: Tensor,
+    q: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    base: float = e,
+    beta: float = 0.5,
+    *,
+    wrt: Distribution = "q",
+    along: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\beta (1 - \beta) \tfrac{q_i}{p_i m_i} v_i` in p, :math:`\tfrac{p_i}{q_i m_i}` in q,
+    :math:`-\beta (1 - \beta) v_i / m_i` mixed.
+
+    >>> p, q, v = torch.tensor([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]])
+    >>> jensen_shannon_divergence_hvp(p, q, v)
+    tensor([0.5000, 0.0000])
+    """
+    if wrt == along:
+        return _jensen_shannon_curvature(p, q, beta, wrt) * tangent / log(base)
+    m = _Mixture.of(p, q, beta).m
+    return -beta * (1 - beta) / m * tangent / log(base)
+
+
+@hessian_diagonal(jensen_shannon_divergence)
+def jensen_shannon_divergence_hessian_diagonal(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    base: float = e,
+    beta: float = 0.5,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\beta (1 - \beta) \tfrac{q_i}{p_i m_i}` in p, :math:`\tfrac{p_i}{q_i m_i}` in q.
+
+    >>> p, q = torch.tensor([0.5]), torch.tensor([0.5])
+    >>> jensen_shannon_divergence_hessian_diagonal(p, q)
+    tensor([0.5000])
+    """
+    return _jensen_shannon_curvature(p, q, beta, wrt) / log(base)
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """m = βp + (1 − β)q, log(p/m) and log(q/m): by log1p of an exact difference near 1."""
+
+    m: Tensor
+    log_p: Tensor
+    log_q: Tensor
+
+    @classmethod
+    def of(cls, p: Tensor, q: Tensor, beta: float) -> _Mixture:
+        m = beta * p + (1 - beta) * q
+        apart = (p - q) / m
+        return cls(m, _log_ratio(p, m, (1 - beta) * apart), _log_ratio(q, m, -beta * apart))
+
+
+def _jensen_shannon_curvature(p: Tensor, q: Tensor, beta: float, wrt: str) -> Tensor:
+    a, other = (p, q) if wrt == "p" else (q, p)
+    m = beta * p + (1 - beta) * q
+    return beta * (1 - beta) * torch.where(_absent(other, a), 0.0, other / m / a)
+
+
+# --- total variation -----------------------------------------------------------------------------
+
+
+@loss(
+    torch=lambda p, q, dim: (p - q).abs().sum(dim) / 2,
+    truth=lambda p, q: series.magnitude(p - q) / 2,
+    domains={"p": DISTRIBUTION, "q": DISTRIBUTION},
+    coupled="dim",
+)
+def total_variation(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
+    r"""Total variation distance of two distributions along ``dim``.
+
+    .. math:: \delta = \tfrac{1}{2} \sum_i |p_i - q_i|
+
+    Domain [0, 1]ⁿ for both (that they sum to 1 is not checked), codomain [0, 1] if they do; convex,
+    with a corner where an element is equal. One shape (..., n, ...), the result is without ``dim``.
+    float64, float32, float16, bfloat16.
+
+    Raises ValueError for numbers outside [0, 1] or two shapes, IndexError for ``dim`` out of range.
+    Source: Levin, Peres and Wilmer, Markov Chains and Mixing Times (2009).
+
+    >>> total_variation(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
+    tensor(0.2500)
+    """
+    return (p - q).abs().sum(dim) / 2
+
+
+@gradient(total_variation)
+def total_variation_gradient(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\tfrac{1}{2} \operatorname{sign}(p_i - q_i)` in p, its negative in q; 0 at a corner.
+
+    >>> total_variation_gradient(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
+    tensor([-0.5000,  0.5000])
+    """
+    slope = torch.where((p - q).isnan(), p - q, (p - q).sign()) / 2
+    return slope if wrt == "p" else -slope
+
+
+@hvp(total_variation)
+def total_variation_hvp(
+    p: Tensor,
+    q: Tensor,
+    tangent: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Distribution = "q",
+    along: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`0`, also at a corner.
+
+    >>> total_variation_hvp(torch.zeros(2), torch.ones(2), torch.ones(2))
+    tensor([0., 0.])
+    """
+    return torch.where((p - q).isnan(), p - q, 0.0)
+
+
+@hessian_diagonal(total_variation)
+def total_variation_hessian_diagonal(
+    p: Tensor,
+    q: Tensor,
+    dim: int = -1,
+    *,
+    wrt: Distribution = "q",
+    grad_output: Tensor | None = None,
+) -> Tensor:
+    r""":math:`0`, also at a corner.
+
+    >>> total_variation_hessian_diagonal(torch.zeros(2), torch.ones(2))
+    tensor([0., 0.])
+    """
+    return torch.where((p - q).isnan(), p - q, 0.0)
 
 
 # --- torch's pointwise divergence ----------------------------------------------------------------

@@ -44,6 +44,10 @@ __all__ = [
     "hinge_loss_gradient",
     "hinge_loss_hessian_diagonal",
     "hinge_loss_hvp",
+    "margin_ranking_loss",
+    "margin_ranking_loss_gradient",
+    "margin_ranking_loss_hessian_diagonal",
+    "margin_ranking_loss_hvp",
     "multi_margin_loss",
     "multi_margin_loss_gradient",
     "multi_margin_loss_hessian_diagonal",
@@ -243,6 +247,73 @@ def hinge_embedding_loss_hessian_diagonal(input: Tensor, target: Tensor) -> Tens
 
 
 hinge_embedding_loss_hvp = partial_hvp(hinge_embedding_loss)
+
+# --- margin of one score over another -------------------------------------------------------------
+
+
+def _margin_ranking_truth(input1: Any, input2: Any, target: Any, margin: Any) -> Any:
+    lacks = margin - target * (input1 - input2)
+    return np.frompyfunc(lambda z: z if z[0] >= 0 else 0 * z, 1, 1)(lacks)
+
+
+@loss(
+    torch=F.margin_ranking_loss,
+    truth=_margin_ranking_truth,
+    domains={"input1": REAL, "input2": REAL, "target": SIGN, "margin": FINITE},
+    precision="absolute",
+    cases=({}, {"margin": 0.7}),
+)
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""What the score that should be higher lacks to lead the other one by a margin Δ; a mean.
+
+    .. math:: \ell = \max\bigl(0, \Delta - y\,(x_1 - x_2)\bigr)
+
+    Domain ℝ × ℝ, y = 1 where x₁ should be higher, −1 where x₂ should; codomain [0, ∞), convex, with
+    a corner at 0. One shape: nothing is broadcast. float64, float32, float16, bfloat16.
+
+    Raises ValueError for two shapes, a target that is neither −1 nor 1, a ``margin`` that is not
+    finite, or an unknown reduction. Source: ``torch.nn.functional.margin_ranking_loss``.
+
+    >>> margin_ranking_loss(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([1.0]))
+    tensor(2.)
+    """
+    return shifted_difference(-target * input1, -target * input2, margin).clamp(min=0)
+
+
+@partial_derivatives(margin_ranking_loss)
+def margin_ranking_loss_gradient(
+    input1: Tensor, input2: Tensor, target: Tensor, wrt: str, margin: float
+) -> Tensor:
+    r""":math:`-y` in x₁ and y in x₂ where ℓ is positive, else 0.
+
+    At the corner it is not 0, as in torch.
+
+    >>> a, b, y = torch.tensor([1.0, 3.0]), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0])
+    >>> margin_ranking_loss_gradient(a, b, y, reduction="sum")
+    tensor([-1.,  0.])
+    """
+    lacks = shifted_difference(-target * input1, -target * input2, margin)
+    slope = torch.where(lacks >= 0, -target if wrt == "input1" else target, 0.0)
+    return torch.where(lacks.isnan(), lacks, slope)
+
+
+@second_partial_derivatives(margin_ranking_loss)
+def margin_ranking_loss_hessian_diagonal(input1: Tensor, input2: Tensor) -> Tensor:
+    r""":math:`0` everywhere, as in torch at the corner.
+
+    >>> margin_ranking_loss_hessian_diagonal(torch.zeros(1), torch.ones(1), torch.ones(1))
+    tensor([0.])
+    """
+    return torch.where(input1.isnan() | input2.isnan(), input1 + input2, 0.0)
+
+
+margin_ranking_loss_hvp = partial_hvp(margin_ranking_loss)
 
 # --- margin of the true class over every other one -----------------------------------------------
 

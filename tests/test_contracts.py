@@ -38,6 +38,9 @@ UNREADABLE = {
     "gelu": {"approximate": "none"},
     "prelu": {},
     "hardshrink": {"lambd": 0.5},
+    "softshrink": {"lambd": 0.5},
+    "pairwise_distance": {"p": 2.0, "eps": 1e-6, "keepdim": False},
+    "cosine_similarity": {"dim": 1, "eps": 1e-8},
 }
 """Builtins of torch without a signature; from their docstrings."""
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 import typer
 from test_snippets import printed
 
-from docs import accuracy, build, kernels, sources, tables
+from docs import accuracy, build, coverage, kernels, sources, tables
 from gradref.contenders.witness import torch_jets
 from gradref.declare.registry import operations
 from gradref.judge.elementwise import ORDERS
@@ -172,3 +173,12 @@ def test_no_package_host_is_named() -> None:
     for pattern in ("*.md", "*.toml", "*.txt", ".ci/run"):
         for path in ROOT.glob(pattern):
             assert not any(name in path.read_text() for name in names), path
+
+
+def test_torch_has_no_activation_and_no_loss_that_we_lack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert coverage.missing() == []
+    monkeypatch.setattr(F, "a_new_loss", lambda input, target: input, raising=False)
+    monkeypatch.setattr(F, "a_new_loss_", lambda input, target: input, raising=False)
+    assert coverage.missing() == ["a_new_loss"]

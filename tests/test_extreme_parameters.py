@@ -78,6 +78,10 @@ def elu_is_lifted(x: Floats, alpha: float) -> Mask:
     return x + LIFT < math.log(TINY)
 
 
+def celu_is_lifted(x: Floats, alpha: float) -> Mask:
+    return x / alpha + LIFT < math.log(TINY)
+
+
 def softplus_is_lifted(x: Floats, beta: float, threshold: float) -> Mask:
     return LIFT - abs(beta * x) < math.log(TINY)
 
@@ -90,6 +94,11 @@ def product_underflows(x: Floats, beta: float, threshold: float) -> Mask:
     return np.maximum(abs(beta * x), abs(threshold)) < 2.0**54 * TINY
 
 
+def inverse_overflows(x: Floats, alpha: float) -> Mask:
+    return np.full(x.shape, alpha < 2.0**-1023)
+
+
+INVERSE = "1/α overflows, where α is subnormal"
 LIFTED = "c·exp(t) is computed from exp(t + 64), which underflows where c is huge"
 SPLIT_UP = "to split a factor two_product multiplies it by 2^27 + 1, which overflows"
 UNDERFLOW = "βx or its rounding error underflows, and the threshold is as small"
@@ -98,6 +107,8 @@ AT_0 = {"beta": 0.01, "threshold": 0.0}
 GAPS = [
     Gap("elu", "derivative", LIFTED, elu_is_lifted, -800.0, {"alpha": 1e300}),
     Gap("elu", "second_derivative", LIFTED, elu_is_lifted, -800.0, {"alpha": 1e300}),
+    Gap("celu", "second_derivative", LIFTED, celu_is_lifted, -8e-298, {"alpha": 1e-300}),
+    Gap("celu", "second_derivative", INVERSE, inverse_overflows, -LEAST, {"alpha": LEAST}),
     Gap("softplus", "second_derivative", LIFTED, softplus_is_lifted, -900 / LARGEST, HUGE),
     Gap("softplus", "derivative", SPLIT_UP, split_overflows, -602.1 / LARGEST, HUGE),
     Gap("softplus", "second_derivative", SPLIT_UP, split_overflows, -602.1 / LARGEST, HUGE),

@@ -29,7 +29,13 @@ from gradref.sweep.journal import Journal
 from gradref.sweep.settle import Settler, _ties
 from gradref.sweep.sweep import GENERAL, Sweep, float64_error
 from gradref.sweep.tally import Tally
-from gradref.truth.jets import Balls, LinearExpansion, linear_expansion_at_zero
+from gradref.truth.jets import (
+    Balls,
+    LinearExpansion,
+    asymptote,
+    line_to_infinity,
+    linear_expansion_at_zero,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,13 +94,69 @@ def test_the_line_near_zero_says_what_arb_says(
     points, results = to_floats(x), to_floats(got)
     quick = sweep.settler.settle(points, results)
     slow = Settler(*(getattr(sweep.settler, f.name) for f in dataclasses.fields(Settler)))
-    vars(slow)["expansions"] = (None, None)
+    vars(slow)["expansions"] = vars(slow)["lines"] = (None, None)
     proved = slow.settle(points, results)
     assert step is not None or quick.by_expansion > 0
     assert proved.by_expansion == 0
     assert np.array_equal(quick.ulp > 0.5, proved.ulp > 0.5)
     assert np.allclose(quick.ulp, proved.ulp, rtol=1e-12)
     assert quick.undecided == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("softshrink", {}),
+        ("rrelu", {}),
+        ("leaky_relu", {"negative_slope": 0.1}),
+        ("hardswish", {}),
+    ],
+)
+@pytest.mark.parametrize("step", [None, math.inf, -math.inf])
+def test_the_line_far_from_zero_says_what_arb_says(
+    name: str, case: dict[str, Any], step: float | None, seed: int
+) -> None:
+    """On integers of 24 bits and multiples of 3, of which halves and slopes are ties."""
+    sweep = sweep_of(name, "value", **case)
+    rng = np.random.default_rng(seed)
+    integers = torch.from_numpy(rng.integers(2**23, 2**24, 300)).to(torch.float32)
+    small = torch.from_numpy(3 * rng.integers(1, 2**22, 300)).to(torch.float32)
+    x = torch.cat([integers, -integers, small, -small, small * 2.0**-40])
+    got = sweep.evaluate(x)
+    if step is not None:
+        got = torch.nextafter(got, torch.tensor(step))
+    points, results = to_floats(x), to_floats(got)
+    quick = sweep.settler.settle(points, results)
+    slow = Settler(*(getattr(sweep.settler, f.name) for f in dataclasses.fields(Settler)))
+    vars(slow)["expansions"] = vars(slow)["lines"] = (None, None)
+    proved = slow.settle(points, results)
+    assert quick.by_expansion > 0
+    assert np.array_equal(quick.ulp > 0.5, proved.ulp > 0.5)
+    assert np.allclose(quick.ulp, proved.ulp, rtol=1e-9)
+
+
+def test_an_asymptote_decides_ties_that_arb_cannot() -> None:
+    """x − tanh x is a little more than x − 1, which is a tie for an x of 25 bits."""
+    sweep = sweep_of("tanhshrink", "value")
+    line = asymptote(operations("tanhshrink")[0].truth, 1, 0.0)
+    assert line is not None
+    assert (line.value, line.slope, line.side, line.begin) == (-1.0, 1.0, 1, 32.0)
+    assert asymptote(operations("softsign")[0].truth, 1, 0.0) is None, "it comes no nearer than 1/x"
+    x = 2.0**24 + 2 * np.arange(1, 101)
+    for sign in (-1.0, 1.0):
+        right = sweep.settler.settle(sign * x, sign * x)
+        wrong = sweep.settler.settle(sign * x, sign * (x - 2))
+        assert right.by_expansion == wrong.by_expansion == 100
+        assert (right.ulp == 0.5).all()
+        assert (wrong.ulp > 0.5).all()
+
+
+def test_a_line_ends_at_the_last_kink() -> None:
+    hardswish, gelu = operations("hardswish")[0], operations("gelu")[0]
+    line = line_to_infinity(hardswish.truth, 0, 1, 3.0)
+    assert line is not None
+    assert (line.value, line.slope, line.begin) == (0.0, 1.0, 4.0)
+    assert line_to_infinity(gelu.truth, 0, 1, 0.0, approximate="tanh") is None
 
 
 def test_a_line_ends_where_it_is_not_proved() -> None:

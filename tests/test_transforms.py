@@ -45,11 +45,13 @@ def leaves(record: Operation, case: dict[str, Any]) -> tuple[tuple[Tensor, ...],
         domains = record.array_domains({**record.parameters, **case}).get(name)
         domain = case.get(name) or (domains[0] if domains else None)
         if domain is not None and domain.integer:
-            chosen.append(torch.tensor([0, 2, 1]))
+            lists = torch.tensor([[0, -1, 1], [2, 0, -1], [1, 1, 2]])
+            chosen.append(lists[:, 0] if domain.extent == "row" else lists)
         elif domain is not None and domain.extent == "class":
             chosen.append(normal()[0].requires_grad_())
         elif domain is not None and domain.values:
-            chosen.append(torch.tensor(domain.values, dtype=F64)[(normal() > 0).long()])
+            labels = torch.tensor(domain.values, dtype=F64)[(normal() > 0).long()]
+            chosen.append(labels[:, 0] if domain.extent == "row" else labels)
         elif domain is not None and domain.low == 0.0 and domain.high == torch.inf:
             chosen.append(normal().abs().requires_grad_())
         elif domain is not None and domain.draw in ("unit", "distribution"):

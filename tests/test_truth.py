@@ -50,7 +50,7 @@ def test_extreme_arguments_are_decided(x: float) -> None:
     for record in operations("activations"):
         if record.kind == "elementwise":
             balls = jets(record.truth, np.array([x]), **record.parameters)
-            assert np.isfinite(balls.high).all(), record.name
+            assert not np.isnan(balls.high).any(), record.name
 
 
 def test_precision_is_raised_where_it_has_to_be() -> None:

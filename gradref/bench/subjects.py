@@ -69,15 +69,18 @@ class Subject:
         }
 
     def _drawn(self, domain: Domain, generator: torch.Generator) -> Tensor:
-        draw, shape = domain.draw, self.shape[1:] if domain.extent == "class" else self.shape
+        draw, shapes = domain.draw, {"class": self.shape[1:], "row": self.shape[:1]}
+        shape = shapes.get(domain.extent, self.shape)
         if draw == "index":
-            index = torch.randint(0, self.shape[1], self.shape[:1], generator=generator)
+            index = torch.randint(0, self.shape[1], shape, generator=generator)
+            if domain.extent == "element":
+                index[:, 1:] = -1  # a list of one class
             return index.to(self.device)
         real = torch.randn(shape, generator=generator) * 3
         if draw == "unit":
             real = real.sigmoid()
         if draw == "label":
-            real = torch.where(real < 0, -1.0, 1.0)
+            real = torch.tensor(domain.values)[(real > 0).long()]
         if draw in ("positive", "count"):
             real = real.abs()
         if draw == "distribution":

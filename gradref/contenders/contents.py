@@ -49,7 +49,7 @@ def _of_targets(probe: Probe, name: str) -> Labelled:
     yield "the last class", aimed(s, torch.full_like(target, CLASSES - 1))
     yield "the first class", aimed(s, torch.zeros_like(target))
     first = probe.record.arguments[0]
-    if first in probe.real(s):
+    if first in probe.real(s) and target.dim() == 1:
         led = s.arrays[first].clone()
         rows, gaps = torch.arange(7, device=led.device), torch.arange(2.0, 16.0, 2.0)
         led[rows, target] = led.amax(-1) + gaps.to(led)

@@ -375,5 +375,5 @@ def _check_values(
             outside = outside & (tensor != ignored)
     if outside.any():
         value = tensor[outside].flatten()[0].item()
-        wants = f"{domain.wants} in [0, {classes})" if domain.integer else domain.wants
+        wants = f"{domain.wants} in [{domain.low:g}, {classes})" if domain.integer else domain.wants
         reject(name, f"a value of {value}", wants, IndexError if domain.integer else ValueError)

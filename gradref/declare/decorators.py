@@ -157,11 +157,13 @@ def rowwise(
     precision: Precision = "relative",
     cases: Sequence[Mapping[str, Any]] = ({},),
     differs: Mapping[str, str] | None = None,
+    mistakes: Mapping[str, Callable[..., Tensor]] | None = None,
 ) -> Callable[[Callable[P, Tensor]], Rows[P]]:
     """Declare a function of the vectors along a dimension, which its formula sees as the last.
 
     A row may have several ``parts``; it has as many outputs as one of them. An argument whose
     domain has the extent "class" is shared by all rows, and so a derivative by it is their sum.
+    ``mistakes`` are as those of :func:`loss`.
     """
 
     def declare(formula: Callable[P, Tensor]) -> Rows[P]:
@@ -176,6 +178,7 @@ def rowwise(
             coupled=coupled,
             parts=parts,
             precision=precision,
+            mistakes=mistakes or {},
         )
         record.function = rows_call(formula, record, "output")
         return cast(Rows[P], record.function)
@@ -200,7 +203,8 @@ def loss(
 
     A coupled loss has one value per row: along ``dim``, or along the dimension of the classes.
     ``truth`` gives the loss of every row, or the summands of it as columns.
-    ``precision`` says what the usual algorithms keep, which other people's kernels are held to.
+    ``precision`` says what the usual algorithms keep, which other people's kernels are held to; a
+    "normwise" one holds for ours as well.
     ``mass`` is what each value counts for in a mean, 1 without one and where an argument that it
     needs is not given; ``truth_mass`` is the same for Arb. ``mistakes`` are functions of torch with
     the arguments of the loss, each by the words that a kernel which computes it is told.

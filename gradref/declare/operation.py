@@ -40,9 +40,10 @@ Coupled = Literal["dim", "class", "last"]
 """The dimension whose elements depend on each other: that of the argument ``dim``, that of the
 classes or channels (the second, of a vector the first), or the last."""
 
-Precision = Literal["relative", "absolute"]
+Precision = Literal["relative", "absolute", "normwise"]
 """What a usual algorithm keeps where the problem is well conditioned: every result to a few ulp,
-or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1."""
+or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1. Where
+it is normwise, a second derivative by one vector or two is kept to digits of its largest entry."""
 
 
 def _undeclared(*_: Any, **__: Any) -> Any:

@@ -350,7 +350,7 @@ def _documentation(record: Operation, role: str, written: str | None) -> str:
         product = f"{{name}}_hvp({arrays}, 3.0) == 3.0 * {{name}}_hessian_diagonal({arrays})"
         known = record.chain.examples if record.chain is not None else {}
         example = known.get(role, product).replace("{name}", record.name)
-        example = example.replace("{second}", record.arguments[1]) + "\nTrue"
+        example = example.replace("{second}", record.arguments[-1]) + "\nTrue"
     return f"{text.rstrip()}\n\n>>> {example}\n"
 
 

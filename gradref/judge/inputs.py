@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradref.declare.operation import Domain, Facts
@@ -118,6 +119,21 @@ def draw(
         return np.asarray(plain * rng.choice([1.0, 0.7], shape))
     distribution = _distribution(shape, rng)
     return distribution if domain.draw == "distribution" else np.log(distribution + 1e-3)
+
+
+MOST_LISTED = 8
+"""Classes in a list of them."""
+
+
+def draw_indices(
+    domain: Domain, shape: tuple[int, ...], classes: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Class indices; in a list of them one place ends it, and others stand behind that."""
+    indices = rng.integers(0, classes, shape)
+    if domain.extent == "element":
+        ends = rng.integers(0, min(classes, MOST_LISTED) + 1, (shape[0], 1))
+        indices[np.arange(classes) == ends] = domain.low
+    return indices
 
 
 def into_range(values: Tensor, within: tuple[float, float], seed: int) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradref.declare.operation import Domain, Operation
-from gradref.judge.inputs import draw, rounded, shared_by_all
+from gradref.judge.inputs import draw, draw_indices, rounded, shared_by_all
 from gradref.judge.verdict import Case
 from gradref.truth.hessians import Derivatives
 
@@ -148,7 +148,7 @@ def draw_sample(
 
     def fill(domain: Domain, shape: tuple[int, ...]) -> Tensor:
         if domain.integer:
-            return torch.from_numpy(rng.integers(0, length, shape)).to(case.device)
+            return torch.from_numpy(draw_indices(domain, shape, length, rng)).to(case.device)
         return floating(draw(domain, shape, rng, largest))
 
     arrays = {name: fill(domain, shapes[domain.extent]) for name, domain in domains.items()}

@@ -7,12 +7,14 @@ rounding the result f of arguments x, is
 
 and for a second derivative, whose own condition would take a third, u (1 + max |x|) times the
 magnitudes of its terms; those of a row-wise function, which exponentials make, cancel from the
-magnitude of the Jacobian. It comes from the problem, the balls of Jacobian and Hessian, and not
-from an algorithm: an unstable formula cannot widen it.
+magnitude of the Jacobian, those of an angle from that of the whole Hessian. It comes from the
+problem, the balls of Jacobian and Hessian, and not from an algorithm: an unstable formula cannot
+widen it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -281,7 +283,7 @@ class _Facts:
         """1 for results that stand at the class which an array of indices has for their row."""
         indices = [a for a in self.sample.arrays.values() if not a.is_floating_point()]
         of = self.sample.arrays.get(self.q.wrt)
-        if not indices or of is None or of.dim() != 2:
+        if not indices or indices[0].dim() != 1 or of is None or of.dim() != 2:
             return np.zeros(self.size)
         classes = np.arange(of.shape[1])
         at = to_floats(indices[0])[:, None] == classes
@@ -352,7 +354,7 @@ class Expanded:
         rows = len(s.grad_output)
         columns = [_by_row(arrays[name], rows, name in s.by_class) for name in wrt]
         x = np.abs(np.concatenate(columns, axis=1))
-        magnitudes = _magnitudes(balls, x, record.kind == "rowwise")
+        magnitudes = _magnitudes(balls, x, record)
         return cls(
             balls=balls,
             magnitudes=magnitudes,
@@ -453,7 +455,7 @@ def _numpy(a: Tensor) -> NDArray[Any]:
     return to_floats(a) if a.is_floating_point() else a.cpu().numpy()
 
 
-def _magnitudes(balls: Derivatives, x: Floats, rowwise: bool) -> Derivatives:
+def _magnitudes(balls: Derivatives, x: Floats, record: Operation) -> Derivatives:
     """Return value, Jacobian and Hessian as magnitudes, each with what perturbed arguments add."""
 
     def size(objects: NDArray[Any]) -> Floats:
@@ -461,7 +463,11 @@ def _magnitudes(balls: Derivatives, x: Floats, rowwise: bool) -> Derivatives:
         return np.abs(finite)
 
     value, jacobian, hessian = size(balls.value), size(balls.jacobian), size(balls.hessian)
-    terms = jacobian[:, :, :, None] if rowwise else 0.0
+    terms = jacobian[:, :, :, None] if record.kind == "rowwise" else 0.0
+    if record.precision == "normwise":
+        terms = np.zeros_like(hessian)
+        for block in itertools.product(balls.columns.values(), repeat=2):
+            terms[:, :, *block] = hessian[:, :, *block].max((2, 3), keepdims=True)
     with np.errstate(over="ignore", invalid="ignore"):
         return Derivatives(
             value=value + np.einsum("rm,rkm->rk", x, jacobian),
@@ -486,7 +492,11 @@ def _with_usual_terms(
         return replace(
             magnitudes, value=magnitudes.value + unit, jacobian=magnitudes.jacobian + unit
         )
-    if record.kind == "rowwise" and magnitudes.jacobian.shape[1] == magnitudes.jacobian.shape[2]:
-        products = f[:, :, None] * (np.eye(f.shape[1]) + f[:, None, :])
-        return replace(magnitudes, jacobian=magnitudes.jacobian + products)
-    return magnitudes
+    if record.kind != "rowwise" or record.coupled != "dim":
+        return magnitudes
+    products = f[:, :, None] * (np.eye(f.shape[1]) + f[:, None, :])
+    jacobian = magnitudes.jacobian.copy()
+    for columns in balls.columns.values():
+        if columns.stop - columns.start == f.shape[1]:
+            jacobian[:, :, columns] += products
+    return replace(magnitudes, jacobian=jacobian)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
     """Return the distance of ``got`` from the truth in ulp; inf where only one is a finite number.
 
     An overflow counts as the first power of two beyond the format, and a truth further out as just
-    there, so that rounding to infinity is an error of at most half an ulp where it is right.
+    there, so that rounding to infinity is an error of at most half an ulp where it is right. What
+    would overflow as a number of ulp, as 1e-15 for a truth of 0 in float64, is the largest float.
     """
     beyond = first_beyond(dtype)
     with np.errstate(all="ignore"):
@@ -58,6 +60,7 @@ def errors(got: Floats, truth: Balls, dtype: torch.dtype) -> Floats:
         rest = np.where(overflow, 0.0, truth.rest)
         ulp = distance(finite, Balls(high, rest), spacing(truth.high, dtype))
         same = (np.isnan(got) & np.isnan(truth.high)) | (np.isinf(got) & (got == truth.high))
+        ulp = np.where(np.isfinite(got - truth.high), np.minimum(ulp, sys.float_info.max), ulp)
         return np.where(same, 0.0, np.where(np.isnan(ulp), np.inf, ulp))
 
 

@@ -124,10 +124,13 @@ def _fixed(record: Operation, domain: Domain, place: int) -> tuple[Tensor, str]:
     value = SHARED_NUMBER if domain.extent == "class" else FIXED[domain.draw]
     value += place if domain.draw == "real" else 0
     if domain.draw == "index":
-        return torch.tensor(0), "0"
-    if record.coupled is None:
+        is_list = domain.extent == "element"
+        return torch.tensor([0, -1, -1] if is_list else 0), "[0, −1, −1]" if is_list else "0"
+    if record.coupled is None or domain.extent == "row":
         return torch.tensor(value, dtype=torch.float64), f"{value:g}"
     row = [value, 1 - value] if domain.draw == "distribution" else [value] * 3
+    if domain.draw == "real" and domain.extent == "element":
+        row[1] += 1  # a vector of zeros has no direction
     return torch.tensor(row, dtype=torch.float64), f"[{', '.join(f'{v:g}' for v in row)}]"
 
 

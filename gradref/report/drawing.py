@@ -47,7 +47,8 @@ class Axis:
     def around(cls, values: Floats) -> Axis:
         """A range that holds all numbers, with round ticks."""
         finite = values[np.isfinite(values)]
-        low, high = (min(0.0, finite.min()), max(0.0, finite.max())) if len(finite) else (0, 1)
+        low, high = min(0.0, *finite), max(0.0, *finite)
+        high = high if high > low else 1.0
         step = 10.0 ** np.floor(np.log10(max(high - low, 1e-12) / 2))
         step *= next(m for m in (1, 2, 5, 10) if (high - low) / (m * step) <= 6)
         ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step + 0.0

@@ -1,8 +1,8 @@
-"""Settle the inputs that float64 cannot decide: declared points, ties near 0, and the rest by Arb.
+"""Settle the inputs that float64 cannot decide: declared points, ties of lines, the rest by Arb.
 
-Near 0 some functions come close to a tie at very many inputs: silu of a subnormal x is x/2 + x²/4,
-and x/2 is a tie for every odd x. There a proved linear expansion says, for all of them at once, on
-which side of the tie the truth is.
+Some functions come close to a tie at very many inputs: silu of a subnormal x is x/2 + x²/4, and x/2
+is a tie for every odd x; softshrink takes ½ from integers of 24 bits. There a proved linear
+expansion says, for all of them at once, on which side of the tie the truth is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,25 @@ import numpy as np
 import torch
 
 from gradref.declare.operation import Facts
+from gradref.formula.errorfree import two_product
 from gradref.judge.elementwise import declared_jets, settle_ties
 from gradref.judge.gates import SMALLEST_FLOAT32, Mask
-from gradref.judge.ulp import errors, spacing
+from gradref.judge.ulp import errors, spacing, to_floats
 from gradref.sweep.chunks import BEYOND_FLOAT32
-from gradref.truth.jets import Balls, Floats, LinearExpansion, jets, linear_expansion_at_zero
+from gradref.truth.jets import (
+    Balls,
+    Floats,
+    LinearExpansion,
+    asymptote,
+    jets,
+    line_to_infinity,
+    linear_expansion_at_zero,
+)
 
 JUST_ABOVE_HALF = float(np.nextafter(0.5, 1.0))
+
+SMALL = 2.0**-500
+"""A slope above it leaves no product with a float32 among the subnormal numbers of float64."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,22 @@ class Settler:
                 ulp[here] = errors(got[here], Balls.exactly(truth[here]), self.dtype)
                 todo &= ~here
         by_expansion = 0
-        for expansion, side in zip(self.expansions, (x < 0, x > 0), strict=True):
+        for line, side in zip(self.lines, (x < 0, x > 0), strict=True):
+            if line is not None and line.value == 0 and abs(line.slope) > SMALL:
+                far = np.abs(x) >= line.begin
+                where = np.flatnonzero(todo & side & far & np.isfinite(got))
+                ulp[where], truth[where] = _off_line(line, x[where], got[where], self.dtype)
+                todo[where] = False
+                by_expansion += len(where)
+        for expansion, side in (
+            *zip(self.expansions, (x < 0, x > 0), strict=True),
+            *zip(self.lines, (x < 0, x > 0), strict=True),
+            *zip(self.asymptotes, (x < 0, x > 0), strict=True),
+        ):
             if expansion is not None:
-                where = np.flatnonzero(todo & side & (np.abs(x) <= expansion.reach))
+                size = np.abs(x)
+                inside = (size >= expansion.begin) & (size <= expansion.reach)
+                where = np.flatnonzero(todo & side & inside)
                 tied, beyond, linear = _ties(expansion, x[where], got[where], self.dtype)
                 where = where[tied]
                 ulp[where], truth[where] = np.where(beyond, JUST_ABOVE_HALF, 0.5), linear
@@ -99,6 +124,41 @@ class Settler:
             linear_expansion_at_zero(self.truth, self.order, sign, **self.parameters)
             for sign in (-1, 1)
         )
+
+    @functools.cached_property
+    def lines(self) -> tuple[LinearExpansion | None, ...]:
+        """Return the lines that the truth is far from 0, on the negative and the positive side."""
+        last_kink = max(map(abs, self.facts.kinks), default=0.0)
+        return tuple(
+            line_to_infinity(self.truth, self.order, sign, last_kink, **self.parameters)
+            for sign in (-1, 1)
+        )
+
+    @functools.cached_property
+    def asymptotes(self) -> tuple[LinearExpansion | None, ...]:
+        """Return what f tends to, on the negative and on the positive side."""
+        if self.order:
+            return None, None
+        changes = [abs(end) for bracket in self.facts.zeros.get(2, ()) for end in bracket]
+        last_change = max([*changes, *map(abs, self.facts.kinks)], default=0.0)
+        return tuple(
+            asymptote(self.truth, sign, last_change, **self.parameters) for sign in (-1, 1)
+        )
+
+
+def _off_line(
+    line: LinearExpansion, x: Floats, got: Floats, dtype: torch.dtype
+) -> tuple[Floats, Floats]:
+    """Return the errors off a line through 0, in ulp, and the line.
+
+    Where it comes within the rounding error of the product to a tie, that error decides.
+    """
+    product, rest = (to_floats(part) for part in two_product(torch.from_numpy(x), line.slope))
+    distance, unit = got - product, spacing(product, dtype)
+    ulp = np.abs(distance) / unit
+    odd = (got / unit) % 2 != 0
+    beyond = np.where(rest == 0, odd, np.sign(rest) != np.sign(distance))
+    return np.where((ulp == 0.5) & beyond, JUST_ABOVE_HALF, ulp), product
 
 
 def _ties(

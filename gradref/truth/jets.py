@@ -114,7 +114,7 @@ def beyond_half(
     """
     exact = exactly(parameters)
     bits = START_BITS
-    while bits <= CAP_BITS:
+    while bits <= 2 * CAP_BITS:  # 4095 − tanh 4095 is decided at 11,818
         with ctx.workprec(bits):
             value = truth(arb_series([x, 1], prec=3), **exact)[order] * (1, 1, 2)[order]
             error = abs(value - got)
@@ -131,12 +131,12 @@ def exactly(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: arb(v) if type(v) is float else v for name, v in parameters.items()}
 
 
-# --- linear expansion at 0 ----------------------------------------------------------------------
+# --- linear expansions at 0 and at infinity ------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LinearExpansion:
-    """The truth on one side of 0, for abs(x) ≤ ``reach``: value + slope·x plus a remainder.
+    """The truth on one side of 0, for ``begin`` ≤ abs(x) ≤ ``reach``: value + slope·x + remainder.
 
     The remainder has the sign ``side``, 0 where there is none, and a magnitude of at most
     ``bound``·abs(x)^``power``.
@@ -148,6 +148,7 @@ class LinearExpansion:
     bound: float
     power: int
     reach: float
+    begin: float = 0.0
 
 
 EXPANSION_BITS = 4096
@@ -177,18 +178,76 @@ def linear_expansion_at_zero(
         power = next((m for m in (2, 3, 4) if not abs(beside[m]) < NOTHING), 2)
         side, bound, reach = None, arb(0), 0.0
         for exponent in range(LEAST_EXPONENT, END_OF_EXPONENTS):
-            low = arb(2) ** exponent
-            binade = arb(sign) * (low * 3 / 2 + arb(0, low / 2))
-            rest = _coefficients(truth, binade, order, exact)[power]
+            rest = _coefficients(truth, _binade(exponent, sign), order, exact)[power]
             if sign < 0 and power == 3:
                 rest = -rest
             here = 0 if rest.is_zero() else 1 if rest > 0 else -1 if rest < 0 else None
             if here is None or side not in (None, here):
                 break
-            side, bound, reach = here, bound.max(abs(rest)), 2.0 * float(low)
+            side, bound, reach = here, bound.max(abs(rest)), 2.0 ** (exponent + 1)
     if side is None:
         return None
     return LinearExpansion(value, slope, side, float(bound.upper()), power, reach)
+
+
+def line_to_infinity(
+    truth: Callable[..., Any], order: int, sign: int, last_kink: float, **parameters: Any
+) -> LinearExpansion | None:
+    """Return the straight line that f, f′ or f″ is on the side of ``sign``, from a power of 2 on.
+
+    In one binade after the other, from the greatest down to the last kink, the slope is the same
+    and nothing follows it. None if that holds in no binade.
+    """
+    exact = exactly(parameters)
+    with ctx.workprec(EXPANSION_BITS):
+        furthest = arb(sign) * arb(2) ** (END_OF_EXPONENTS - 1)
+        begin = None
+        try:
+            at_furthest, slope = _coefficients(truth, furthest, order, exact)[:2]
+            for exponent in reversed(range(LEAST_EXPONENT, END_OF_EXPONENTS)):
+                _, here, *rest = _coefficients(truth, _binade(exponent, sign), order, exact)
+                if 2.0**exponent < last_kink or not all(c == 0 for c in (here - slope, *rest)):
+                    break
+                begin = 2.0**exponent
+        except ValueError:  # the truth has divided by a ball that holds 0
+            return None
+    if begin is None:
+        return None
+    value = at_furthest - slope * furthest
+    return LinearExpansion(float(value), float(slope), 0, 0.0, 2, 2.0**END_OF_EXPONENTS, begin)
+
+
+def asymptote(
+    truth: Callable[..., Any], sign: int, last_change: float, **parameters: Any
+) -> LinearExpansion | None:
+    """Return the line that f tends to on the side of ``sign``, if f″ keeps its sign there.
+
+    f″ is taken to change its sign nowhere beyond ``last_change``, as :class:`Facts` declares it.
+    Then f minus the line falls to 0 without a change of sign: it has that of f″.
+    """
+    exact = exactly(parameters)
+    begin = 2.0 ** max(5, math.ceil(math.log2(max(last_change, 1.0))))
+    with ctx.workprec(EXPANSION_BITS):
+        furthest = arb(sign) * arb(2) ** (END_OF_EXPONENTS - 1)
+        try:
+            at_furthest, slope = _coefficients(truth, furthest, 0, exact)[:2]
+            at_begin, _, bend, *_ = _coefficients(truth, arb(sign * begin), 0, exact)
+        except ValueError:  # the truth has divided by a ball that holds 0
+            return None
+        value = at_furthest - slope * furthest
+        line = float(value), float(slope)
+        if not (abs(value - line[0]) < NOTHING and abs(slope - line[1]) < NOTHING):
+            return None
+        off = abs(at_begin - line[0] - line[1] * sign * arb(begin))
+        side = 1 if bend > 0 else -1 if bend < 0 else 0
+    reach = 2.0**END_OF_EXPONENTS
+    return LinearExpansion(*line, side, float(off.upper()), 0, reach, begin) if side else None
+
+
+def _binade(exponent: int, sign: int) -> arb:
+    """Return the ball of the numbers from 2^exponent to twice that, or of their negatives."""
+    low = arb(2) ** exponent
+    return arb(sign) * (low * 3 / 2 + arb(0, low / 2))
 
 
 def _coefficients(

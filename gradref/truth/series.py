@@ -62,6 +62,27 @@ def xlogy(x: Any, y: Any) -> Any:
     return np.frompyfunc(_xlogy, 2, 1)(x, y)
 
 
+def magnitude(x: Any) -> Any:
+    """Return the magnitudes of an array, with a derivative of 0 at 0."""
+    return np.frompyfunc(lambda z: z if z[0] > 0 else -z if z[0] < 0 else 0 * z, 1, 1)(x)
+
+
+def norm(u: Any, p: Any) -> Any:
+    """Return the p-norm of every row of an array; where it is 0 it has no derivative."""
+
+    def power(x: Any) -> Any:
+        size = x if x[0] > 0 else -x
+        if p in (1, 2):
+            return size if p == 1 else size * size
+        return 0 * x if x[0] == 0 else (size.log() * p).exp()
+
+    def root(t: Any) -> Any:
+        return t.sqrt() if p == 2 or t[0] == 0 else (t.log() / p).exp()
+
+    total = np.frompyfunc(power, 1, 1)(u).sum(-1)
+    return total if p == 1 else np.frompyfunc(root, 1, 1)(total)
+
+
 def _xlogy(x: Any, y: Any) -> Any:
     product = x * y.log()
     if x.value.is_zero():
@@ -70,3 +91,15 @@ def _xlogy(x: Any, y: Any) -> Any:
         product.gradient = {i: d for i, d in product.gradient.items() if i in moving}
         product.hessian = {ij: d for ij, d in product.hessian.items() if moving & set(ij)}
     return product
+
+
+def product(f: Any, g: Any) -> Any:
+    """Return f·g for arrays as three summands, as columns: each has a term of the product rule.
+
+    Those of a second derivative may cancel, and a gate needs the magnitudes of terms.
+    """
+    f_0, g_0 = _number(f), _number(g)
+    return np.stack([f * g_0, (g - g_0) * f_0, (f - f_0) * (g - g_0)], axis=-1)
+
+
+_number = np.frompyfunc(lambda x: x[0], 1, 1)

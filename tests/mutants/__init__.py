@@ -11,6 +11,7 @@ from . import (
     elementwise,
     graphs,
     losses,
+    losses_multilabel,
     rowwise,
     sizes,
 )
@@ -24,6 +25,7 @@ MUTANTS: list[Mutant] = sorted(
         *activations.MUTANTS,
         *rowwise.MUTANTS,
         *losses.MUTANTS,
+        *losses_multilabel.MUTANTS,
         *behaviour.MUTANTS,
         *backward.MUTANTS,
         *sizes.MUTANTS,

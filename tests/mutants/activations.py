@@ -49,6 +49,38 @@ def glu(x: Tensor) -> Tensor:
     return narrow(a * torch.where(b < 0, e, 1.0) / (1 + e), x)
 
 
+def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """Right: towards 0 from both sides."""
+    t = wide(x)
+    return narrow(t.sign() * (t.abs() - lambd).clamp(min=0), x)
+
+
+def tanhshrink(x: Tensor) -> Tensor:
+    """Right: x³/3 − 2x⁵/15 + ... near 0, the difference elsewhere."""
+    t = wide(x)
+    u = t.square()
+    near = t * u * (1 / 3 - u * (2 / 15 - u * (17 / 315 - u * 62 / 2835)))
+    return narrow(torch.where(t.abs() < 0.02, near, t - torch.tanh(t)), x)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """Right: silu of the first half times the second."""
+    a, b = wide(x).chunk(2, -1)
+    return narrow(F.silu(a) * b, x)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """Right: rows over their root mean square."""
+    t = wide(x)
+    return narrow(t / (t.square().mean(-1, keepdim=True) + eps).sqrt() * wide(weight), x)
+
+
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """Right: of all rows one weight."""
+    t = wide(x)
+    return narrow(torch.where(t > 0, t, wide(weight) * t), x)
+
+
 # --- wrong ones ----------------------------------------------------------------------------------
 
 
@@ -85,6 +117,38 @@ def glu_halves_swapped(x: Tensor) -> Tensor:
     return glu(torch.cat(x.chunk(2, -1)[::-1], -1))
 
 
+def softshrink_one_way(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """Wrong: λ is subtracted below 0 as well."""
+    t = wide(x)
+    return narrow(torch.where(t.abs() > lambd, t - lambd, 0 * t), x)
+
+
+def tanhshrink_in_float32(x: Tensor) -> Tensor:
+    """Wrong: the difference, of which nothing is left near 0."""
+    return x - torch.tanh(x)
+
+
+def swiglu_with_slope_of_sigmoid(x: Tensor) -> Tensor:
+    """Wrong: the derivative of the logistic function for that of silu."""
+    a, b = wide(x).chunk(2, -1)
+    gate = torch.sigmoid(a)
+    return narrow((gate + (F.silu(a) - gate).detach()) * b, x)
+
+
+def rms_norm_uncoupled(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """Wrong: the derivative takes the root mean square for a constant."""
+    t = wide(x)
+    root = (t.square().mean(-1, keepdim=True) + eps).sqrt()
+    return narrow(t / root.detach() * wide(weight), x)
+
+
+def prelu_of_the_first_row(x: Tensor, weight: Tensor) -> Tensor:
+    """Wrong: the weight's gradient is that of one row, not the sum over all."""
+    t, w = wide(x), wide(weight).expand_as(x)
+    alone = torch.cat([w[:1], w[1:].detach()])
+    return narrow(torch.where(t > 0, t, alone * t), x)
+
+
 # --- the list ------------------------------------------------------------------------------------
 
 
@@ -94,6 +158,10 @@ def _values(operation: str, kernel: object) -> Kernel:
 
 def _backward(operation: str, kernel: object) -> Kernel:
     return {"operation": operation, "backward": kernel}
+
+
+def _function(operation: str, kernel: object) -> Kernel:
+    return {"operation": operation, "function": kernel}
 
 
 MUTANTS = [
@@ -138,5 +206,40 @@ MUTANTS = [
         kernel=_values("glu", glu_halves_swapped),
         correct=_values("glu", glu),
         words=r"halves|wrong|off by|formula|every",
+    ),
+    Mutant(
+        number=143,
+        title="softshrink subtracts λ below 0",
+        kernel=_values("softshrink", softshrink_one_way),
+        correct=_values("softshrink", softshrink),
+        words=r"for x in|x <=",
+    ),
+    Mutant(
+        number=144,
+        title="tanhshrink as a difference in float32",
+        kernel=_values("tanhshrink", tanhshrink_in_float32),
+        correct=_values("tanhshrink", tanhshrink),
+        words=r"cancels|absolute error|exactly 0",
+    ),
+    Mutant(
+        number=145,
+        title="swiglu with σ′ for silu′",
+        kernel=_function("swiglu", swiglu_with_slope_of_sigmoid),
+        correct=_function("swiglu", swiglu),
+        words=r"formula|constant|wrong|every",
+    ),
+    Mutant(
+        number=146,
+        title="rms_norm without the row's coupling",
+        kernel=_function("rms_norm", rms_norm_uncoupled),
+        correct=_function("rms_norm", rms_norm),
+        words=r"root mean square is taken for a constant",
+    ),
+    Mutant(
+        number=147,
+        title="prelu's weight gradient not summed over rows",
+        kernel=_function("prelu", prelu_of_the_first_row),
+        correct=_function("prelu", prelu),
+        words=r"row|sum|formula",
     ),
 ]

@@ -186,8 +186,11 @@ def _inputs(mutant: Mutant, dtype: torch.dtype, shape: tuple[int, ...]) -> list[
 
     def draw(domain: Domain) -> Tensor:
         if domain.draw == "index":
-            return torch.randint(shape[-1], shape[:-1], generator=generator)
+            of_rows = shape if domain.extent == "element" else shape[:-1]
+            return torch.randint(int(domain.low), shape[-1], of_rows, generator=generator)
         x = torch.randn(shape, generator=generator, dtype=torch.float64) * mutant.scale
+        if domain.values:
+            return torch.tensor(domain.values, dtype=dtype)[(x > 0).long()]
         return DRAWS[domain.draw](x).to(dtype)
 
     return [draw(domains[name][0] if name in domains else REAL) for name in record.arguments]
