@@ -252,7 +252,7 @@ hinge_embedding_loss_hvp = partial_hvp(hinge_embedding_loss)
 
 
 def _margin_ranking_truth(input1: Any, input2: Any, target: Any, margin: Any) -> Any:
-    lacks = margin - target * (input1 - input2)
+    lacks = target * (input2 - input1) + margin
     return np.frompyfunc(lambda z: z if z[0] >= 0 else 0 * z, 1, 1)(lacks)
 
 

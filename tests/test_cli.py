@@ -40,11 +40,11 @@ def test_help_is_quick() -> None:
 
 def test_importing_the_packages_adds_little_to_importing_torch() -> None:
     code = (
-        "import time, torch; start = time.process_time();"
-        "import activations, losses; print(time.process_time() - start)"
+        "import time; start = time.process_time(); import torch; middle = time.process_time();"
+        "import activations, losses; print((time.process_time() - middle) / (middle - start))"
     )
     runs = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
-    assert min(map(float, runs)) < 0.2
+    assert min(map(float, runs)) < 0.25
 
 
 def test_native_kernels_are_not_certified_uncompiled(
