@@ -20,6 +20,7 @@ from activations import (
     log_softmax_jacobian_diagonal,
     log_softmax_jvp,
     log_softmax_vjp,
+    logsumexp,
     sigmoid,
     sigmoid_derivative,
     softmax,
@@ -466,7 +467,7 @@ def z_loss(input: Tensor, scale: float = 1e-4, reduction: Reduction = "mean") ->
 
     It is added to ``cross_entropy``, and Liger's ``lse_square_scale`` is s; the mean divides by the
     number of rows, as no row is ignored here. ``input`` has shape (C), (N, C) or (N, C, d₁, ...).
-    Domain ℝ, codomain [0, ∞), smooth. A row with an inf or a NaN is NaN; −inf is probability 0.
+    Domain ℝ, codomain [0, ∞), smooth. −inf is probability 0; inf gives inf and derivatives of NaN.
     float64, float32, float16, bfloat16.
 
     Raises ValueError for a ``scale`` below 0 or an unknown reduction.
@@ -475,7 +476,7 @@ def z_loss(input: Tensor, scale: float = 1e-4, reduction: Reduction = "mean") ->
     >>> z_loss(torch.tensor([[0.0, 0.0], [10.0, 0.0]]), scale=1.0)
     tensor(50.2407)
     """
-    return scale * _log_z(input).square()
+    return scale * logsumexp(input).square()
 
 
 @gradient(z_loss)
@@ -492,7 +493,7 @@ def z_loss_gradient(
     >>> z_loss_gradient(torch.tensor([10.0, 0.0]), scale=1.0)
     tensor([1.9999e+01, 9.0796e-04])
     """
-    return times_exp(2 * scale * _log_z(input).unsqueeze(-1), log_softmax(input))
+    return times_exp(2 * scale * logsumexp(input).unsqueeze(-1), log_softmax(input))
 
 
 @hvp(z_loss)
@@ -512,7 +513,7 @@ def z_loss_hvp(
     tensor([0.8466, 0.1534])
     """
     mean = (softmax(input) * tangent).sum(-1, keepdim=True)
-    bend = mean + _log_z(input).unsqueeze(-1) * log_softmax_jvp(input, tangent)
+    bend = mean + logsumexp(input).unsqueeze(-1) * log_softmax_jvp(input, tangent)
     return times_exp(2 * scale * bend, log_softmax(input))
 
 
@@ -530,13 +531,8 @@ def z_loss_hessian_diagonal(
     >>> z_loss_hessian_diagonal(torch.zeros(2), scale=1.0)
     tensor([0.8466, 0.8466])
     """
-    bend = softmax(input) + _log_z(input).unsqueeze(-1) * log_softmax_jacobian_diagonal(input)
+    bend = softmax(input) + logsumexp(input).unsqueeze(-1) * log_softmax_jacobian_diagonal(input)
     return times_exp(2 * scale * bend, log_softmax(input))
-
-
-def _log_z(input: Tensor) -> Tensor:
-    """log Σ exp x, with log Z = max x − log max p also where both are tiny."""
-    return input.amax(-1) - log_softmax(input).amax(-1)
 
 
 # --- binary cross entropy ------------------------------------------------------------------------
