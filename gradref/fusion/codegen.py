@@ -150,9 +150,10 @@ class VecKernel(LongSums, CppVecKernel):
         if not self.is_along_row or self.tail_size is not None or self._load_mask is not None:
             return kernel.load(name, index)
         row, place = self.itervars[-2:]
-        if name in V.graph.graph_inputs and row in index.free_symbols:
+        is_gathered = any(symbol_is_type(s, SymT.TMP) for s in index.free_symbols)
+        if name in V.graph.graph_inputs and row in index.free_symbols and not is_gathered:
             self.rows[name, index] = None
-        if any(s == place or symbol_is_type(s, SymT.TMP) for s in index.free_symbols):
+        if is_gathered or place in index.free_symbols:
             return kernel.load(name, index)
         loads, self.loads = self.loads, self.constants
         variable = kernel.load(name, index)
@@ -293,7 +294,11 @@ class GenerateVectorCode(CachedBySource, CustomSchedulerPass):
 
 
 def _elements(node: Any) -> int:
-    return int(V.graph.sizevars.optimization_hint(node.node.get_numel(), fallback=1 << 20))
+    try:
+        size = node.node.get_numel()
+    except NotImplementedError:  # of an operation with several results, as sort
+        return 0
+    return int(V.graph.sizevars.optimization_hint(size, fallback=1 << 20))
 
 
 def _wait(node: Any, other: Any) -> None:
