@@ -150,10 +150,9 @@ class VecKernel(LongSums, CppVecKernel):
         if not self.is_along_row or self.tail_size is not None or self._load_mask is not None:
             return kernel.load(name, index)
         row, place = self.itervars[-2:]
-        is_gathered = any(symbol_is_type(s, SymT.TMP) for s in index.free_symbols)
-        if name in V.graph.graph_inputs and row in index.free_symbols and not is_gathered:
+        if name in V.graph.graph_inputs and row in index.free_symbols:
             self.rows[name, index] = None
-        if is_gathered or place in index.free_symbols:
+        if any(s == place or symbol_is_type(s, SymT.TMP) for s in index.free_symbols):
             return kernel.load(name, index)
         loads, self.loads = self.loads, self.constants
         variable = kernel.load(name, index)
@@ -223,7 +222,13 @@ class KernelProxy(CppKernelProxy):
         loop.lines = functools.partial(_after, kernel.constants, loop.lines)
         reads = {read.name for node in nodes for read in node.read_writes.reads}
         if reads & known and any(node.is_reduction() for node in nodes):
+            kernel.rows = {at: None for at in kernel.rows if not _is_gathered(at[1])}
             kernel.fetch_next_row()
+
+
+def _is_gathered(index: Any) -> bool:
+    """Return whether an index is itself loaded: it is not known before its row is."""
+    return any(symbol_is_type(s, SymT.TMP) for s in index.free_symbols)
 
 
 def _row_scope() -> LocalBufferContext | None:
