@@ -12,7 +12,7 @@ import losses
 from docs.tables import table
 from gradref.declare.operation import Operation
 from gradref.declare.registry import operations
-from gradref.report.summary import ORDERS, OUTPUT, Line, lines
+from gradref.report.summary import FROM_OUTPUT, ORDERS, Line, lines
 from gradref.report.text import ulp
 from gradref.runs.run import Run
 
@@ -97,7 +97,7 @@ def document(run: Run) -> str:
         "torch.nn.functional": [name for name in named if name in records],
         "Besides": sorted(records.keys() - set(named)),
     }
-    found = [line for line in lines(run.verdicts) if OUTPUT not in line.region]
+    found = [line for line in lines(run.verdicts) if line.region != FROM_OUTPUT]
     text = [HEAD]
     for title, names in sections.items():
         text += [f"## {title}", "", f"{len(names)} functions.", ""]
@@ -115,7 +115,7 @@ def _row(record: Operation, found: list[Line]) -> list[str]:
         ", ".join(derivatives),
         of_it[0].grade.split()[0] if of_it else "not judged",
         ", ".join(_errors(of_it, "ours")),
-        ", ".join(_errors(of_it, "theirs")) if record.torch is not None else "none",
+        ", ".join(_errors(of_it, "theirs")),
     ]
 
 

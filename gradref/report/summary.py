@@ -27,6 +27,9 @@ HALF = 0.5 + 2.0**-17
 OUTPUT = "_from_output"
 """How the quantities end that are computed from a rounded output, and are as far off as that is."""
 
+FROM_OUTPUT = "from output"
+"""The region of a line of them."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -61,7 +64,7 @@ def _order(verdict: Verdict) -> str:
 
 def _region(verdict: Verdict) -> str:
     if OUTPUT in verdict.quantity:
-        return "from output"
+        return FROM_OUTPUT
     return SPECIAL if SPECIAL in verdict.quantity else ""
 
 
