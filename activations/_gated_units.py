@@ -7,6 +7,7 @@ that use them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -69,6 +70,37 @@ def _unit_in_torch(activation: Callable[..., Tensor], gated: int = 0) -> Callabl
     return unit
 
 
+Times = Callable[[int, Tensor, Tensor], Tensor]
+"""c f(a), c f′(a) or c f″(a), by the order of the derivative, a and c."""
+
+
+def _unit(times: Times, x: Tensor, dim: int) -> Tensor:
+    a, b = x.chunk(2, dim)
+    return times(0, a, b)
+
+
+def _unit_jacobian(times: Times, x: Tensor, dim: int) -> Tensor:
+    a, b = x.chunk(2, dim)
+    halves = times(1, a, b), times(0, a, torch.ones_like(b))
+    return torch.cat([torch.diag_embed(half) for half in halves], -1)
+
+
+def _unit_vjp(times: Times, x: Tensor, grad_output: Tensor, dim: int) -> Tensor:
+    a, b = x.chunk(2, dim)
+    return torch.cat([times(1, a, b * grad_output), times(0, a, grad_output)], dim)
+
+
+def _unit_jvp(times: Times, x: Tensor, tangent: Tensor, dim: int) -> Tensor:
+    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
+    return times(1, a, of_a * b) + times(0, a, of_b)
+
+
+def _unit_hvp(times: Times, x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int) -> Tensor:
+    (a, b), (of_a, of_b), g = x.chunk(2, dim), tangent.chunk(2, dim), grad_output
+    by_a = times(2, a, g * of_a * b) + times(1, a, g * of_b)
+    return torch.cat([by_a, times(1, a, g * of_a)], dim)
+
+
 # --- swiglu ---------------------------------------------------------------------------------------
 
 
@@ -92,8 +124,7 @@ def swiglu(x: Tensor, dim: int = -1) -> Tensor:
     >>> swiglu(torch.tensor([1.0, -2.0, 3.0, 4.0]))
     tensor([ 2.1932, -0.9536])
     """
-    a, b = x.chunk(2, dim)
-    return _times_silu(0, a, b)
+    return _unit(_times_silu, x, dim)
 
 
 @jacobian(swiglu)
@@ -103,9 +134,7 @@ def swiglu_jacobian(x: Tensor, dim: int = -1) -> Tensor:
     >>> swiglu_jacobian(torch.tensor([1.0, 3.0]))
     tensor([[2.7830, 0.7311]])
     """
-    a, b = x.chunk(2, dim)
-    halves = _times_silu(1, a, b), silu(a)
-    return torch.cat([torch.diag_embed(half) for half in halves], -1)
+    return _unit_jacobian(_times_silu, x, dim)
 
 
 @vjp(swiglu)
@@ -115,9 +144,7 @@ def swiglu_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
     >>> swiglu_vjp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]))
     tensor([5.5660, 1.4621])
     """
-    a, b = x.chunk(2, dim)
-    halves = _times_silu(1, a, b * grad_output), _times_silu(0, a, grad_output)
-    return torch.cat(halves, dim)
+    return _unit_vjp(_times_silu, x, grad_output, dim)
 
 
 @jvp(swiglu)
@@ -127,8 +154,7 @@ def swiglu_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
     >>> swiglu_jvp(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
     tensor([4.2451])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    return _times_silu(1, a, of_a * b) + _times_silu(0, a, of_b)
+    return _unit_jvp(_times_silu, x, tangent, dim)
 
 
 @hvp(swiglu)
@@ -138,10 +164,7 @@ def swiglu_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) -
     >>> swiglu_hvp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]), torch.tensor([1.0, 2.0]))
     tensor([5.5249, 1.8553])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    bend, g = _times_silu(2, a, grad_output * of_a * b), grad_output
-    halves = bend + _times_silu(1, a, g * of_b), _times_silu(1, a, g * of_a)
-    return torch.cat(halves, dim)
+    return _unit_hvp(_times_silu, x, grad_output, tangent, dim)
 
 
 # --- geglu ----------------------------------------------------------------------------------------
@@ -168,8 +191,7 @@ def geglu(x: Tensor, dim: int = -1, approximate: Approximate = "none") -> Tensor
     >>> geglu(torch.tensor([1.0, -2.0, 3.0, 4.0]))
     tensor([ 2.5240, -0.1820])
     """
-    a, b = x.chunk(2, dim)
-    return _times_gelu(0, a, b, approximate)
+    return _unit(partial(_times_gelu, approximate=approximate), x, dim)
 
 
 @jacobian(geglu)
@@ -179,9 +201,7 @@ def geglu_jacobian(x: Tensor, dim: int = -1, approximate: Approximate = "none") 
     >>> geglu_jacobian(torch.tensor([1.0, 3.0]))
     tensor([[3.2499, 0.8413]])
     """
-    a, b = x.chunk(2, dim)
-    halves = _times_gelu(1, a, b, approximate), gelu(a, approximate=approximate)
-    return torch.cat([torch.diag_embed(half) for half in halves], -1)
+    return _unit_jacobian(partial(_times_gelu, approximate=approximate), x, dim)
 
 
 @vjp(geglu)
@@ -193,12 +213,7 @@ def geglu_vjp(
     >>> geglu_vjp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]))
     tensor([6.4999, 1.6827])
     """
-    a, b = x.chunk(2, dim)
-    halves = (
-        _times_gelu(1, a, b * grad_output, approximate),
-        _times_gelu(0, a, grad_output, approximate),
-    )
-    return torch.cat(halves, dim)
+    return _unit_vjp(partial(_times_gelu, approximate=approximate), x, grad_output, dim)
 
 
 @jvp(geglu)
@@ -210,8 +225,7 @@ def geglu_jvp(
     >>> geglu_jvp(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
     tensor([4.9326])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    return _times_gelu(1, a, of_a * b, approximate) + _times_gelu(0, a, of_b, approximate)
+    return _unit_jvp(partial(_times_gelu, approximate=approximate), x, tangent, dim)
 
 
 @hvp(geglu)
@@ -227,13 +241,7 @@ def geglu_hvp(
     >>> geglu_hvp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]), torch.tensor([1.0, 2.0]))
     tensor([5.7851, 2.1666])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    bend, g = _times_gelu(2, a, grad_output * of_a * b, approximate), grad_output
-    halves = (
-        bend + _times_gelu(1, a, g * of_b, approximate),
-        _times_gelu(1, a, g * of_a, approximate),
-    )
-    return torch.cat(halves, dim)
+    return _unit_hvp(partial(_times_gelu, approximate=approximate), x, grad_output, tangent, dim)
 
 
 # --- reglu ----------------------------------------------------------------------------------------
@@ -259,8 +267,7 @@ def reglu(x: Tensor, dim: int = -1) -> Tensor:
     >>> reglu(torch.tensor([1.0, -2.0, 3.0, 4.0]))
     tensor([3., 0.])
     """
-    a, b = x.chunk(2, dim)
-    return _times_relu(0, a, b)
+    return _unit(_times_relu, x, dim)
 
 
 @jacobian(reglu)
@@ -270,9 +277,7 @@ def reglu_jacobian(x: Tensor, dim: int = -1) -> Tensor:
     >>> reglu_jacobian(torch.tensor([1.0, 3.0]))
     tensor([[3., 1.]])
     """
-    a, b = x.chunk(2, dim)
-    halves = _times_relu(1, a, b), relu(a)
-    return torch.cat([torch.diag_embed(half) for half in halves], -1)
+    return _unit_jacobian(_times_relu, x, dim)
 
 
 @vjp(reglu)
@@ -282,9 +287,7 @@ def reglu_vjp(x: Tensor, grad_output: Tensor, dim: int = -1) -> Tensor:
     >>> reglu_vjp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]))
     tensor([6., 2.])
     """
-    a, b = x.chunk(2, dim)
-    halves = _times_relu(1, a, b * grad_output), _times_relu(0, a, grad_output)
-    return torch.cat(halves, dim)
+    return _unit_vjp(_times_relu, x, grad_output, dim)
 
 
 @jvp(reglu)
@@ -294,8 +297,7 @@ def reglu_jvp(x: Tensor, tangent: Tensor, dim: int = -1) -> Tensor:
     >>> reglu_jvp(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
     tensor([5.])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    return _times_relu(1, a, of_a * b) + _times_relu(0, a, of_b)
+    return _unit_jvp(_times_relu, x, tangent, dim)
 
 
 @hvp(reglu)
@@ -305,10 +307,7 @@ def reglu_hvp(x: Tensor, grad_output: Tensor, tangent: Tensor, dim: int = -1) ->
     >>> reglu_hvp(torch.tensor([1.0, 3.0]), torch.tensor([2.0]), torch.tensor([1.0, 2.0]))
     tensor([4., 2.])
     """
-    (a, b), (of_a, of_b) = x.chunk(2, dim), tangent.chunk(2, dim)
-    bend, g = _times_relu(2, a, grad_output * of_a * b), grad_output
-    halves = bend + _times_relu(1, a, g * of_b), _times_relu(1, a, g * of_a)
-    return torch.cat(halves, dim)
+    return _unit_hvp(_times_relu, x, grad_output, tangent, dim)
 
 
 # --- products with a derivative of an activation -------------------------------------------------
