@@ -6,6 +6,7 @@ loss, which it is a part of.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import e
 from typing import Any, Literal
 
@@ -236,7 +237,7 @@ def _unless_0(x: Tensor, derivative: Tensor) -> Tensor:
     return torch.where(x == 0, 0 * x, derivative)
 
 
-E = (e, 1.4456468917292502e-16)
+E = (e, float(Decimal(1).exp() - Decimal(e)))
 """Euler's number as a float64 and the rest of it."""
 
 

@@ -6,6 +6,7 @@ derivative has a term along the row, which kernels forget.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     >>> rms_norm(torch.tensor([3.0, 4.0]), torch.ones(2))
     tensor([0.8485, 1.1314])
     """
-    return weight * _root_n(x) * _unit(x, eps).x
+    return weight * _by_rms(x, eps).x
 
 
 @jacobian(rms_norm)
@@ -92,8 +93,7 @@ def rms_norm_jacobian(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     tensor([[ 0.1810, -0.1358],
             [-0.1358,  0.1018]])
     """
-    columns = _unit(x.unsqueeze(-2), eps).moved(_identity(x))
-    return weight.unsqueeze(-1) * _root_n(x) * columns
+    return weight.unsqueeze(-1) * _by_rms(x.unsqueeze(-2), eps).moved(_identity(x))
 
 
 @vjp(rms_norm)
@@ -108,10 +108,8 @@ def rms_norm_vjp(
     >>> rms_norm_vjp(torch.tensor([3.0, 4.0]), torch.ones(2), torch.tensor([1.0, 0.0]))
     tensor([ 0.1810, -0.1358])
     """
-    unit = _unit(x, eps)
-    if wrt == "weight":
-        return grad_output * _root_n(x) * unit.x
-    return _root_n(x) * unit.moved(grad_output * weight)
+    row = _by_rms(x, eps)
+    return grad_output * row.x if wrt == "weight" else row.moved(grad_output * weight)
 
 
 @jvp(rms_norm)
@@ -123,10 +121,8 @@ def rms_norm_jvp(
     >>> rms_norm_jvp(torch.tensor([3.0, 4.0]), torch.ones(2), torch.tensor([1.0, 0.0]))
     tensor([ 0.1810, -0.1358])
     """
-    unit = _unit(x, eps)
-    if along == "weight":
-        return tangent * _root_n(x) * unit.x
-    return weight * _root_n(x) * unit.moved(tangent)
+    row = _by_rms(x, eps)
+    return tangent * row.x if along == "weight" else weight * row.moved(tangent)
 
 
 @hvp(rms_norm)
@@ -149,23 +145,53 @@ def rms_norm_hvp(
     >>> rms_norm_hvp(x, torch.ones(2), g, g)
     tensor([-0.0652,  0.0036])
     """
+    return _second(_by_rms(x, eps), x, weight, grad_output, tangent, wrt, along)
+
+
+@dataclass(frozen=True)
+class _Normalized:
+    """x̂, √n times a row over its length, and its derivatives; for layer norm in coordinates."""
+
+    unit: Unit
+    root_n: float
+    coordinates: Callable[[Tensor], Tensor] = lambda v: v
+    back: Callable[[Tensor], Tensor] = lambda v: v
+
+    @property
+    def x(self) -> Tensor:
+        """The row."""
+        return self.root_n * self.back(self.unit.x)
+
+    def moved(self, v: Tensor) -> Tensor:
+        """Return the Jacobian of the row times v; it is symmetric."""
+        return self.root_n * self.back(self.unit.moved(self.coordinates(v)))
+
+    def bent(self, g: Tensor, v: Tensor) -> Tensor:
+        """Return the derivative of ``moved(g)`` along v."""
+        return self.root_n * self.back(self.unit.bent(self.coordinates(g), self.coordinates(v)))
+
+
+def _by_rms(x: Tensor, eps: float) -> _Normalized:
+    n = x.shape[-1]
+    return _Normalized(Unit.of(x, n * eps), n**0.5)
+
+
+def _second(
+    row: _Normalized,
+    x: Tensor,
+    weight: Tensor,
+    grad_output: Tensor,
+    tangent: Tensor,
+    wrt: str,
+    along: str,
+) -> Tensor:
     if wrt == along == "weight":
         return torch.where(x.isnan(), x, 0.0)
-    unit = _unit(x, eps)
-    if wrt == along:
-        return _root_n(x) * unit.bent(grad_output * weight, tangent)
     if wrt == "weight":
-        return grad_output * _root_n(x) * unit.moved(tangent)
-    return _root_n(x) * unit.moved(grad_output * tangent)
-
-
-def _unit(x: Tensor, eps: float) -> Unit:
-    """x/√n over its root mean square."""
-    return Unit.of(x, x.shape[-1] * eps)
-
-
-def _root_n(x: Tensor) -> float:
-    return float(x.shape[-1] ** 0.5)
+        return grad_output * row.moved(tangent)
+    if along == "weight":
+        return row.moved(grad_output * tangent)
+    return row.bent(grad_output * weight, tangent)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -222,9 +248,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     >>> layer_norm(torch.tensor([1.0, 2.0, 4.0]), torch.ones(3), torch.zeros(3))
     tensor([-1.0690, -0.2673,  1.3363])
     """
-    centring = _Centring.of(x)
-    unit = _unit(centring.coordinates(x), eps)
-    return weight * _root_n(x) * centring.row(unit.x) + bias
+    return weight * _by_deviation(x, eps).x + bias
 
 
 @jacobian(layer_norm)
@@ -237,10 +261,7 @@ def layer_norm_jacobian(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e
             [-0.3436,  0.5154, -0.1718],
             [ 0.1145, -0.1718,  0.0573]])
     """
-    centring = _Centring.of(x.unsqueeze(-2))
-    unit = _unit(centring.coordinates(x.unsqueeze(-2)), eps)
-    columns = centring.row(unit.moved(centring.coordinates(_identity(x))))
-    return weight.unsqueeze(-1) * _root_n(x) * columns
+    return weight.unsqueeze(-1) * _by_deviation(x.unsqueeze(-2), eps).moved(_identity(x))
 
 
 @vjp(layer_norm)
@@ -263,11 +284,8 @@ def layer_norm_vjp(
     """
     if wrt == "bias":
         return torch.where(x.isnan(), x, grad_output)
-    centring = _Centring.of(x)
-    unit = _unit(centring.coordinates(x), eps)
-    if wrt == "weight":
-        return grad_output * _root_n(x) * centring.row(unit.x)
-    return _root_n(x) * centring.row(unit.moved(centring.coordinates(grad_output * weight)))
+    row = _by_deviation(x, eps)
+    return grad_output * row.x if wrt == "weight" else row.moved(grad_output * weight)
 
 
 @jvp(layer_norm)
@@ -290,11 +308,8 @@ def layer_norm_jvp(
     """
     if along == "bias":
         return torch.where(x.isnan(), x, tangent)
-    centring = _Centring.of(x)
-    unit = _unit(centring.coordinates(x), eps)
-    if along == "weight":
-        return tangent * _root_n(x) * centring.row(unit.x)
-    return weight * _root_n(x) * centring.row(unit.moved(centring.coordinates(tangent)))
+    row = _by_deviation(x, eps)
+    return tangent * row.x if along == "weight" else weight * row.moved(tangent)
 
 
 @hvp(layer_norm)
@@ -318,17 +333,15 @@ def layer_norm_hvp(
     >>> layer_norm_hvp(x, torch.ones(3), torch.zeros(3), g, g)
     tensor([ 0.1964, -0.1800, -0.0164])
     """
-    if "bias" in (wrt, along) or wrt == along == "weight":
+    if "bias" in (wrt, along):
         return torch.where(x.isnan(), x, 0.0)
-    centring = _Centring.of(x)
-    unit = _unit(centring.coordinates(x), eps)
-    if wrt == "weight":
-        return grad_output * _root_n(x) * centring.row(unit.moved(centring.coordinates(tangent)))
-    if along == "weight":
-        backward = centring.coordinates(grad_output * tangent)
-        return _root_n(x) * centring.row(unit.moved(backward))
-    backward = centring.coordinates(grad_output * weight)
-    return _root_n(x) * centring.row(unit.bent(backward, centring.coordinates(tangent)))
+    return _second(_by_deviation(x, eps), x, weight, grad_output, tangent, wrt, along)
+
+
+def _by_deviation(x: Tensor, eps: float) -> _Normalized:
+    centring, n = _Centring.of(x), x.shape[-1]
+    unit = Unit.of(centring.coordinates(x), n * eps)
+    return _Normalized(unit, n**0.5, centring.coordinates, centring.row)
 
 
 @dataclass(frozen=True)

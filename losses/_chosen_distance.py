@@ -15,6 +15,7 @@ from torch import Tensor
 from gradref import arrays
 from gradref.arrays import describe, narrowed, reject, widen
 from gradref.declare.operation import Operation, operation
+from gradref.formula.weighting import check_reduction, reduced
 from losses._distance import Argument, Reduction, pairwise_distance
 
 __all__ = [
@@ -56,10 +57,7 @@ def triplet_margin_with_distance_loss(
     tensor(0.)
     """
     triplet = _Triplet.of(anchor, positive, negative, distance_function, margin, swap)
-    loss = triplet.lacks.clamp(min=0)
-    if _checked(reduction) != "none":
-        loss = loss.mean() if reduction == "mean" else loss.sum()
-    return triplet.given(loss)
+    return triplet.given(reduced(triplet.lacks.clamp(min=0), reduction))
 
 
 def triplet_margin_with_distance_loss_gradient(
@@ -182,7 +180,8 @@ class _Triplet:
         self, role: str, reduction: str, wrt: str, along: str | None = None, **more: Tensor
     ) -> Tensor:
         """Return a derivative of the loss: those of the distances, with their weights."""
-        count = max(1, self.lacks.numel()) if _checked(reduction) == "mean" else 1
+        check_reduction(reduction)
+        count = max(1, self.lacks.numel()) if reduction == "mean" else 1
         result = torch.zeros_like(self.points["anchor"])
         for pair, weight in zip(PAIRS, self.weights, strict=True):
             if wrt in pair and (along is None or along in pair):
@@ -195,9 +194,3 @@ class _Triplet:
         lacks = self.lacks.unsqueeze(-1)
         result = torch.where(lacks.isnan(), lacks, result.masked_fill(lacks < 0, 0))
         return self.given(result / count)
-
-
-def _checked(reduction: str) -> str:
-    if reduction not in ("none", "mean", "sum"):
-        reject("reduction", repr(reduction), "one of 'none', 'mean', 'sum'")
-    return reduction

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
+from gradref.formula.weighting import check_reduction
 from losses._classification import Reduction
 
 __all__ = [
@@ -327,8 +328,7 @@ class _Problem:
 
     def denominator(self, reduction: str) -> Tensor:
         """Return what a sum over the rows is divided by."""
-        if reduction not in ("none", "mean", "sum"):
-            reject("reduction", repr(reduction), "one of 'none', 'mean', 'sum'")
+        check_reduction(reduction)
         mean = self.mass.to(torch.float64).sum()
         return mean if reduction == "mean" else torch.ones_like(mean)
 

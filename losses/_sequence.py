@@ -29,6 +29,7 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
+from gradref.formula.weighting import check_reduction
 from losses._classification import Reduction
 
 __all__ = ["ctc_loss", "ctc_loss_gradient", "ctc_loss_hessian_diagonal", "ctc_loss_hvp"]
@@ -301,7 +302,7 @@ class _Lattice:
 
     def reduced(self, reduction: str, zero_infinity: bool) -> Tensor:
         """Return the loss of each sequence, their sum, or the mean of those of one label."""
-        _check(reduction)
+        check_reduction(reduction)
         loss = -self.total
         if zero_infinity:
             loss = loss.masked_fill(loss == math.inf, 0)
@@ -317,7 +318,7 @@ class _Lattice:
         self, of_total: Tensor, reduction: str, zero_infinity: bool, grad_output: Any
     ) -> Tensor:
         """Return a derivative of minus the total, times what the reduction passes back."""
-        _check(reduction)
+        check_reduction(reduction)
         scale = torch.ones_like(self.total)
         if reduction == "mean":
             scale = scale / self.target_lengths.clamp(min=1) / len(scale)
@@ -357,11 +358,6 @@ def _times_deviation(p: Tensor, v: Tensor) -> Tensor:
 def _finite(highest: Tensor) -> Tensor:
     """Return a maximum to subtract, also from numbers that are all −inf."""
     return highest.masked_fill(highest == -math.inf, 0)
-
-
-def _check(reduction: str) -> None:
-    if reduction not in ("none", "mean", "sum"):
-        reject("reduction", repr(reduction), "one of 'none', 'mean', 'sum'")
 
 
 def _lengths(name: str, value: Any, count: int, most: int | None) -> Tensor:

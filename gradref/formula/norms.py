@@ -127,11 +127,11 @@ class Unit:
 
     def bent(self, g: Tensor, v: Tensor) -> Tensor:
         """Return the derivative of ``moved(g)`` along v."""
-        along_g, along_v = self.moved(g), self.moved(v)
+        x, along_g, along_v = self.x, self.moved(g), self.moved(v)
         terms = (
-            along_v * (g * self.x).sum(-1, keepdim=True),
-            along_g * (v * self.x).sum(-1, keepdim=True),
-            self.x * (g * along_v).sum(-1, keepdim=True),
+            along_v * (g * x).sum(-1, keepdim=True),
+            along_g * (v * x).sum(-1, keepdim=True),
+            x * (g * along_v).sum(-1, keepdim=True),
         )
         return -(terms[0] + terms[1] + terms[2]) / self.length
 

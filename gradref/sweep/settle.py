@@ -74,20 +74,16 @@ class Settler:
                 ulp[here] = errors(got[here], Balls.exactly(truth[here]), self.dtype)
                 todo &= ~here
         by_expansion = 0
-        for line, side in zip(self.lines, (x < 0, x > 0), strict=True):
+        size, sides = np.abs(x), (x < 0, x > 0)
+        for line, side in zip(self.lines, sides, strict=True):
             if line is not None and line.value == 0 and abs(line.slope) > SMALL:
-                far = np.abs(x) >= line.begin
-                where = np.flatnonzero(todo & side & far & np.isfinite(got))
+                where = np.flatnonzero(todo & side & (size >= line.begin) & np.isfinite(got))
                 ulp[where], truth[where] = _off_line(line, x[where], got[where], self.dtype)
                 todo[where] = False
                 by_expansion += len(where)
-        for expansion, side in (
-            *zip(self.expansions, (x < 0, x > 0), strict=True),
-            *zip(self.lines, (x < 0, x > 0), strict=True),
-            *zip(self.asymptotes, (x < 0, x > 0), strict=True),
-        ):
+        linear_parts = (*self.expansions, *self.lines, *self.asymptotes)
+        for expansion, side in zip(linear_parts, 3 * sides, strict=True):
             if expansion is not None:
-                size = np.abs(x)
                 inside = (size >= expansion.begin) & (size <= expansion.reach)
                 where = np.flatnonzero(todo & side & inside)
                 tied, beyond, linear = _ties(expansion, x[where], got[where], self.dtype)

@@ -200,10 +200,9 @@ def line_to_infinity(
     """
     exact = exactly(parameters)
     with ctx.workprec(EXPANSION_BITS):
-        furthest = arb(sign) * arb(2) ** (END_OF_EXPONENTS - 1)
         begin = None
         try:
-            at_furthest, slope = _coefficients(truth, furthest, order, exact)[:2]
+            value, slope = _furthest_line(truth, order, sign, exact)
             for exponent in reversed(range(LEAST_EXPONENT, END_OF_EXPONENTS)):
                 _, here, *rest = _coefficients(truth, _binade(exponent, sign), order, exact)
                 if 2.0**exponent < last_kink or not all(c == 0 for c in (here - slope, *rest)):
@@ -213,7 +212,6 @@ def line_to_infinity(
             return None
     if begin is None:
         return None
-    value = at_furthest - slope * furthest
     return LinearExpansion(float(value), float(slope), 0, 0.0, 2, 2.0**END_OF_EXPONENTS, begin)
 
 
@@ -228,13 +226,11 @@ def asymptote(
     exact = exactly(parameters)
     begin = 2.0 ** max(5, math.ceil(math.log2(max(last_change, 1.0))))
     with ctx.workprec(EXPANSION_BITS):
-        furthest = arb(sign) * arb(2) ** (END_OF_EXPONENTS - 1)
         try:
-            at_furthest, slope = _coefficients(truth, furthest, 0, exact)[:2]
+            value, slope = _furthest_line(truth, 0, sign, exact)
             at_begin, _, bend, *_ = _coefficients(truth, arb(sign * begin), 0, exact)
         except ValueError:  # the truth has divided by a ball that holds 0
             return None
-        value = at_furthest - slope * furthest
         line = float(value), float(slope)
         if not (abs(value - line[0]) < NOTHING and abs(slope - line[1]) < NOTHING):
             return None
@@ -242,6 +238,15 @@ def asymptote(
         side = 1 if bend > 0 else -1 if bend < 0 else 0
     reach = 2.0**END_OF_EXPONENTS
     return LinearExpansion(*line, side, float(off.upper()), 0, reach, begin) if side else None
+
+
+def _furthest_line(
+    truth: Callable[..., Any], order: int, sign: int, exact: dict[str, Any]
+) -> tuple[arb, arb]:
+    """Return value at 0 and slope of the tangent at the greatest power of 2 of float32."""
+    furthest = arb(sign) * arb(2) ** (END_OF_EXPONENTS - 1)
+    value, slope = _coefficients(truth, furthest, order, exact)[:2]
+    return value - slope * furthest, slope
 
 
 def _binade(exponent: int, sign: int) -> arb:
