@@ -38,6 +38,7 @@ LABELS = {
     "binary_cross_entropy_with_logits": Y > 0,
     "poisson_nll_loss": rng.poisson(np.exp(Y / 2)),
     "gamma_nll_loss": np.exp(Y / 2),
+    "tweedie_nll_loss": rng.poisson(np.exp(Y)) * rng.gamma(2.0, size=ROWS),
     "cross_entropy": CLASSES,
 }
 """What a loss wants, if not any real numbers."""
