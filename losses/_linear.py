@@ -286,10 +286,28 @@ class _Problem:
             hard = widen(self.target[rows, classes]) * widen(self.weight[classes])
             return (1 - self.label_smoothing) * hard + smooth
         is_target, mass = _at(self.target[rows], classes), widen(self.mass[rows, None])
-        if not self.label_smoothing:
-            return torch.where(is_target, mass, 0.0)
         counted = ~self.is_ignored[rows, None]
         return torch.where(is_target, (1 - self.label_smoothing) * mass, 0.0) + smooth * counted
+
+    def sums(self, z: Tensor, rows: slice, classes: slice) -> tuple[Tensor, Tensor]:
+        """Return Σ a and Σ a z over a tile."""
+        if not self.is_one_hot:
+            a = self.coefficients(rows, classes)
+            return a.sum(-1), torch.where(a == 0, 0, a * z).sum(-1)
+        column, is_here = self.column(rows, classes)
+        mass = widen(self.mass[rows]) * is_here.squeeze(1)
+        return mass, torch.where(mass == 0, 0, mass * z.gather(1, column).squeeze(1))
+
+    @property
+    def is_one_hot(self) -> bool:
+        """Whether a is 0 but at the target: then nobody needs it as a tile."""
+        return self.target.dim() == 1 and not self.label_smoothing
+
+    def column(self, rows: slice, classes: slice) -> tuple[Tensor, Tensor]:
+        """Return the column of a tile that is the target of a row, and whether there is one."""
+        column = self.target[rows, None] - classes.start
+        size = classes.stop - classes.start
+        return column.clamp(0, size - 1), (column >= 0) & (column < size)
 
     @cached_property
     def mass(self) -> Tensor:
@@ -318,8 +336,9 @@ class _Problem:
         found = []
         for rows in self.rows:
             tiles = (
-                _Softmax.of(self.logits(rows, part), self.coefficients(rows, part), part.start)
+                _Softmax.of(z, *self.sums(z, rows, part), part.start)
                 for part in self.classes
+                for z in [self.logits(rows, part)]
             )
             found.append(functools.reduce(_Softmax.joined, tiles))
         return _Softmax(*map(torch.cat, zip(*found, strict=True)))
@@ -371,13 +390,12 @@ class _Softmax(NamedTuple):
     linear: Tensor
 
     @classmethod
-    def of(cls, z: Tensor, a: Tensor, first_class: int) -> _Softmax:
+    def of(cls, z: Tensor, mass: Tensor, linear: Tensor, first_class: int) -> _Softmax:
         """Return that of a tile."""
         top, best = z.max(-1)
         top = top.masked_fill(top == math.inf, math.nan)  # as in a softmax
-        terms = torch.exp(z - _finite(top)[:, None]).scatter(-1, best[:, None], 0)
-        linear = torch.where(a == 0, 0, a * z).sum(-1)
-        return cls(top, best + first_class, terms.sum(-1), a.sum(-1), linear)
+        terms = (z - _finite(top)[:, None]).exp_().scatter_(-1, best[:, None], 0)
+        return cls(top, best + first_class, terms.sum(-1), mass, linear)
 
     def joined(self, more: _Softmax) -> _Softmax:
         """Return that of the classes of two."""
@@ -410,23 +428,34 @@ class _Derivatives:
     softmax: _Softmax
     scale: Tensor
 
-    def probabilities(self, rows: slice, classes: slice) -> tuple[Tensor, Tensor]:
-        """Return p and 1 − p; the latter is a sum where p is near 1."""
-        top, best, others, *_ = (each[rows, None] for each in self.softmax)
-        p = torch.exp(self.problem.logits(rows, classes) - top) / (1 + others)
-        return p, torch.where(_at(best[:, 0], classes), others / (1 + others), 1 - p)
+    def probabilities(self, rows: slice, classes: slice) -> Tensor:
+        """Return p."""
+        top, _, others, *_ = (each[rows, None] for each in self.softmax)
+        return (self.problem.logits(rows, classes) - top).exp_().div_(1 + others)
+
+    def complements(self, p: Tensor, rows: slice, classes: slice) -> Tensor:
+        """Return 1 − p; it is a sum where p is near 1."""
+        _, best, others, *_ = (each[rows, None] for each in self.softmax)
+        return torch.where(_at(best[:, 0], classes), others / (1 + others), 1 - p)
 
     def slope(self, rows: slice, classes: slice) -> Tensor:
         """Return A p − a."""
-        p, q = self.probabilities(rows, classes)
-        a = self.problem.coefficients(rows, classes)
+        p = self.probabilities(rows, classes)
         mass, scale = self.softmax.mass[rows, None], self.scale[rows, None]
-        return ((mass - a) * p - a * q) * scale
+        if not self.problem.is_one_hot:
+            a, q = self.problem.coefficients(rows, classes), self.complements(p, rows, classes)
+            return ((mass - a) * p - a * q) * scale
+        column, is_here = self.problem.column(rows, classes)
+        _, best, others, *_ = (each[rows, None] for each in self.softmax)
+        rise = p.gather(1, column)
+        is_best = best == self.problem.target[rows, None]
+        fall = torch.where(is_best, others / (1 + others), 1 - rise)
+        return p.scatter_(1, column, torch.where(is_here, -fall, rise)).mul_(mass * scale)
 
     def curvature(self, rows: slice, classes: slice) -> Tensor:
         """Return A p (1 − p)."""
-        p, q = self.probabilities(rows, classes)
-        return p * q * (self.softmax.mass * self.scale)[rows, None]
+        p = self.probabilities(rows, classes)
+        return p * self.complements(p, rows, classes) * (self.softmax.mass * self.scale)[rows, None]
 
     def moved(self, tangent: Factor, along: str) -> Tile:
         """Return ż, less that of the most probable class of the row."""
@@ -445,13 +474,13 @@ class _Derivatives:
         problem = self.problem
 
         def weighted(rows: slice, classes: slice) -> Tensor:
-            return self.probabilities(rows, classes)[0] * moved(rows, classes)
+            return self.probabilities(rows, classes) * moved(rows, classes)
 
         means = [_sum(weighted(rows, c).sum(-1) for c in problem.classes) for rows in problem.rows]
         mean = torch.cat(means)
 
         def bend(rows: slice, classes: slice) -> Tensor:
-            p, _ = self.probabilities(rows, classes)
+            p = self.probabilities(rows, classes)
             share = (self.softmax.mass * self.scale)[rows, None]
             return share * p * (moved(rows, classes) - mean[rows, None])
 
@@ -485,7 +514,7 @@ class _Derivatives:
 
         def moments(rows: slice, classes: slice) -> Tensor:
             """Return Σ p, Σ p W and Σ p W² over all classes but the most probable one."""
-            p, _ = self.probabilities(rows, classes)
+            p = self.probabilities(rows, classes)
             w = widen(problem.w[classes])
             powers = torch.cat([torch.ones_like(w[:, :1]), w, w.square()], dim=1)
             return p.masked_fill(_at(best[rows], classes), 0) @ powers
