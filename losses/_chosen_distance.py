@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, narrowed, reject, widen
-from gradref.declare.operation import Operation, operation
-from gradref.formula.weighting import check_reduction, reduced
+from gradref.declare.operation import Operation, operation, undeclared
+from gradref.formula.weighting import check_reduction, reduced, times_grad_output
 from losses._distance import Argument, Reduction, pairwise_distance
 
 __all__ = [
@@ -70,6 +70,7 @@ def triplet_margin_with_distance_loss_gradient(
     swap: bool = False,
     reduction: Reduction = "mean",
     wrt: Argument = "anchor",
+    grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`\nabla d(a, p) - \nabla d(a, n)` where the loss is positive or at its corner, else 0.
 
@@ -78,7 +79,7 @@ def triplet_margin_with_distance_loss_gradient(
     tensor([-0.4472,  0.8944])
     """
     triplet = _Triplet.of(anchor, positive, negative, distance_function, margin, swap)
-    return triplet.combined("gradient", reduction, wrt)
+    return triplet.combined("gradient", reduction, grad_output, wrt)
 
 
 def triplet_margin_with_distance_loss_hvp(
@@ -93,6 +94,7 @@ def triplet_margin_with_distance_loss_hvp(
     reduction: Reduction = "mean",
     wrt: Argument = "anchor",
     along: Argument = "anchor",
+    grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`\partial^2 d\,v` of the distances that depend on both arguments.
 
@@ -105,7 +107,7 @@ def triplet_margin_with_distance_loss_hvp(
     if vector.shape != triplet.points["anchor"].shape:
         wants = f"shape {tuple(triplet.points['anchor'].shape)}"
         reject("tangent", f"shape {tuple(vector.shape)}", wants)
-    return triplet.combined("hvp", reduction, wrt, along, tangent=vector)
+    return triplet.combined("hvp", reduction, grad_output, wrt, along, tangent=vector)
 
 
 def triplet_margin_with_distance_loss_hessian_diagonal(
@@ -118,6 +120,7 @@ def triplet_margin_with_distance_loss_hessian_diagonal(
     swap: bool = False,
     reduction: Reduction = "mean",
     wrt: Argument = "anchor",
+    grad_output: Tensor | None = None,
 ) -> Tensor:
     r"""The Hessian diagonals of the distances that depend on an argument, with their signs.
 
@@ -126,7 +129,18 @@ def triplet_margin_with_distance_loss_hessian_diagonal(
     tensor([0.3578, 0.0894])
     """
     triplet = _Triplet.of(anchor, positive, negative, distance_function, margin, swap)
-    return triplet.combined("hessian_diagonal", reduction, wrt)
+    return triplet.combined("hessian_diagonal", reduction, grad_output, wrt)
+
+
+undeclared(
+    triplet_margin_with_distance_loss,
+    "anchor",
+    "positive",
+    "negative",
+    gradient=triplet_margin_with_distance_loss_gradient,
+    hvp=triplet_margin_with_distance_loss_hvp,
+    hessian_diagonal=triplet_margin_with_distance_loss_hessian_diagonal,
+)
 
 
 PAIRS = (("anchor", "positive"), ("anchor", "negative"), ("positive", "negative"))
@@ -177,11 +191,21 @@ class _Triplet:
         )
 
     def combined(
-        self, role: str, reduction: str, wrt: str, along: str | None = None, **more: Tensor
+        self,
+        role: str,
+        reduction: str,
+        grad_output: Any,
+        wrt: str,
+        along: str | None = None,
+        **more: Tensor,
     ) -> Tensor:
         """Return a derivative of the loss: those of the distances, with their weights."""
         check_reduction(reduction)
-        count = max(1, self.lacks.numel()) if reduction == "mean" else 1
+        scale = torch.ones_like(self.lacks)
+        if reduction == "mean":
+            scale = scale / max(1, self.lacks.numel())
+        shape = self.lacks.shape if reduction == "none" else ()
+        scale = times_grad_output(scale, grad_output, shape)
         result = torch.zeros_like(self.points["anchor"])
         for pair, weight in zip(PAIRS, self.weights, strict=True):
             if wrt in pair and (along is None or along in pair):
@@ -193,4 +217,4 @@ class _Triplet:
                 result = result + torch.where(counts == 0, 0.0, counts * term)
         lacks = self.lacks.unsqueeze(-1)
         result = torch.where(lacks.isnan(), lacks, result.masked_fill(lacks < 0, 0))
-        return self.given(result / count)
+        return self.given(result * scale.unsqueeze(-1))

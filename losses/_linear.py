@@ -28,7 +28,8 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
-from gradref.formula.weighting import check_reduction
+from gradref.declare.operation import undeclared
+from gradref.formula.weighting import check_reduction, times_grad_output
 from losses._classification import Reduction
 
 __all__ = [
@@ -187,6 +188,17 @@ def linear_cross_entropy_hessian_diagonal(
     factor = problem.factor(wrt)
     squares = of_rows.contracted(wrt, (of_rows.curvature, lambda part: factor(part).square()))
     return problem.restore(squares)
+
+
+undeclared(
+    linear_cross_entropy,
+    "input",
+    "linear_weight",
+    "linear_bias",
+    gradient=linear_cross_entropy_gradient,
+    hvp=linear_cross_entropy_hvp,
+    hessian_diagonal=linear_cross_entropy_hessian_diagonal,
+)
 
 
 # --- one call ------------------------------------------------------------------------------------
@@ -364,12 +376,8 @@ class _Problem:
         """Return the derivatives of the reduced loss, times ``grad_output``."""
         denominator = self.denominator(reduction)
         scale = 1 / torch.where(denominator == 0, math.inf, denominator)
-        if grad_output is not None:
-            backward, _ = _floats("grad_output", grad_output)
-            shape = self.given["input"].shape[:-1] if reduction == "none" else ()
-            if backward.shape != shape:
-                reject("grad_output", f"shape {tuple(backward.shape)}", f"shape {tuple(shape)}")
-            scale = scale * backward.to(torch.float64)
+        shape = self.given["input"].shape[:-1] if reduction == "none" else ()
+        scale = times_grad_output(scale, grad_output, shape)
         softmax = self.softmax()
         each = (scale.reshape(-1) * torch.ones_like(softmax.mass)).to(softmax.mass.dtype)
         return _Derivatives(self, softmax, each)

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
-from gradref.formula.weighting import check_reduction
+from gradref.declare.operation import undeclared
+from gradref.formula.weighting import check_reduction, times_grad_output
 from losses._classification import Reduction
 
 __all__ = ["ctc_loss", "ctc_loss_gradient", "ctc_loss_hessian_diagonal", "ctc_loss_hvp"]
@@ -151,6 +152,15 @@ def ctc_loss_hessian_diagonal(
     rest = g.scatter(-1, best, 0).sum(-1, keepdim=True)
     spread = g * torch.where(g > 0.5, rest, 1 - g)
     return lattice.pulled_back(spread, reduction, zero_infinity, grad_output)
+
+
+undeclared(
+    ctc_loss,
+    "log_probs",
+    gradient=ctc_loss_gradient,
+    hvp=ctc_loss_hvp,
+    hessian_diagonal=ctc_loss_hessian_diagonal,
+)
 
 
 # --- the lattice ---------------------------------------------------------------------------------
@@ -322,12 +332,8 @@ class _Lattice:
         scale = torch.ones_like(self.total)
         if reduction == "mean":
             scale = scale / self.target_lengths.clamp(min=1) / len(scale)
-        if grad_output is not None:
-            backward, _ = arrays.enter("grad_output", grad_output)
-            shape = self.given.shape[1:-1] if reduction == "none" else ()
-            if backward.shape != shape:
-                reject("grad_output", f"shape {tuple(backward.shape)}", f"shape {tuple(shape)}")
-            scale = scale * widen(backward)
+        shape = self.given.shape[1:-1] if reduction == "none" else ()
+        scale = times_grad_output(scale, grad_output, shape)
         has_none = (self.total == -math.inf)[:, None]
         result = (-of_total * scale[:, None]).masked_fill(
             has_none, 0 if zero_infinity else math.nan

@@ -25,7 +25,7 @@ from torch.autograd import Function
 from gradref.arrays import describe, is_differentiated, reject
 from gradref.autodiff.lookup import AnyFunction, base, hvp, jvp, vjp
 from gradref.declare.calls import bind
-from gradref.declare.operation import Operation
+from gradref.declare.operation import Operation, Undeclared
 
 
 class _Rule(Function):
@@ -168,6 +168,40 @@ def value_rule(products: Products) -> type[Function]:
     return Value
 
 
+def once_rule(record: Undeclared) -> type[Function]:
+    """Return the rule for a loss that no operation reaches, by its gradient alone."""
+    names = tuple(record.signature.parameters)
+    has_choice = len(record.differentiable) > 1
+
+    class Value(_Rule):
+        generate_vmap_rule = False
+
+        @staticmethod
+        def forward(*values: Any) -> Tensor:
+            result: Tensor = record.function(**dict(zip(names, values, strict=True)))
+            return result
+
+        @staticmethod
+        def backward(ctx: Any, *outputs: Tensor) -> Any:
+            if torch.is_grad_enabled():
+                raise RuntimeError(
+                    f"{record.name}: got create_graph=True, or a transform of torch.func; wants"
+                    f" {record.name}_hvp: torch differentiates this loss once"
+                )
+            given = dict(zip(names, _kept(ctx), strict=True))
+            pairs = zip(names, ctx.needs_input_grad, strict=True)
+            return tuple(
+                record.derivatives["gradient"](
+                    **given, grad_output=outputs[0], **({"wrt": name} if has_choice else {})
+                )
+                if need
+                else None
+                for name, need in pairs
+            )
+
+    return Value
+
+
 def apply_rule(rule: type[Function], *values: Any) -> Tensor:
     """Call a rule on the values of its arguments."""
     result: Tensor = rule.apply(*values)  # type: ignore[no-untyped-call]  # torch's is untyped
@@ -183,6 +217,9 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     traces or maps, values are not checked against their domain (class indices, probabilities).
     Call ``as_autograd`` outside of what is compiled.
 
+    Losses that no operation reaches (``ctc_loss``, ``linear_cross_entropy`` and the triplet loss of
+    a distance function) are differentiated once, in reverse, by their gradients.
+
     Of a kernel that ``fuse`` has made, forward computes value and derivative in one pass and keeps
     the derivative, which backward multiplies: see ``Fused.as_autograd``. What is returned can be
     pickled, and copied with a module that holds it.
@@ -195,34 +232,52 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     """
     if isinstance(function, MakesItself):
         return Differentiable(function, function.as_autograd())
-    record = base(function)
-    rule = value_rule(Products(record, vjp(function), jvp(function), hvp(function)))
-
-    def apply(*values: Any) -> Tensor:
-        return apply_rule(rule, *values)
-
-    # Dynamo guards a function by its code object, which all of these would share: a model compiled
-    # with one activation would answer for the same model with another.
-    apply.__code__ = apply.__code__.replace(co_name=record.name)
-    # Dynamo does not look inside, and AOTAutograd traces the rules.
-    in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
-        apply
-    )
-
+    once: Undeclared | None = getattr(function, "undeclared", None)
+    record = once or base(function)
+    if once is not None:
+        applied = _outside_graph(once_rule(once))
+    else:
+        products = Products(base(function), vjp(function), jvp(function), hvp(function))
+        applied = _in_graph(record.name, value_rule(products))
     constants = set(record.signature.parameters) - set(record.differentiable)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Tensor:
         given = bind(record.signature, args, kwargs)
         for name, value in given.items():
-            if name in record.arguments and not isinstance(value, Tensor):
+            is_left_out = value is None and record.signature.parameters[name].default is None
+            if name in record.arguments and not isinstance(value, Tensor) and not is_left_out:
                 reject(name, describe(value), "a tensor", TypeError)
             if name in constants and isinstance(value, Tensor) and is_differentiated(value):
                 wants = f"{name}.detach(): it is a constant"
                 reject(name, "a tensor that torch differentiates", wants)
-        return in_graph(*given.values())
+        return applied(*given.values())
 
     return Differentiable(function, call)
+
+
+def _outside_graph(rule: type[Function]) -> Callable[..., Tensor]:
+    """Return what applies a rule, which torch.compile calls between two graphs."""
+    apply: Callable[..., Tensor] = torch.compiler.disable(  # type: ignore[no-untyped-call]  # torch's is untyped
+        functools.partial(apply_rule, rule)
+    )
+    return apply
+
+
+def _in_graph(name: str, rule: type[Function]) -> Callable[..., Tensor]:
+    """Return what applies a rule, which torch.compile takes as it is."""
+
+    def apply(*values: Any) -> Tensor:
+        return apply_rule(rule, *values)
+
+    # Dynamo guards a function by its code object, which all of these would share: a model compiled
+    # with one activation would answer for the same model with another.
+    apply.__code__ = apply.__code__.replace(co_name=name)
+    # Dynamo does not look inside, and AOTAutograd traces the rules.
+    in_graph: Callable[..., Tensor] = torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's is untyped
+        apply
+    )
+    return in_graph
 
 
 @runtime_checkable

@@ -29,10 +29,12 @@ __all__ = [  # the vocabulary that the toolkit asks for by way of a record stand
     "Kink",
     "Operation",
     "Precision",
+    "Undeclared",
     "called",
     "choices",
     "formula_of",
     "operation",
+    "undeclared",
 ]
 
 Kind = Literal["elementwise", "rowwise", "loss"]
@@ -40,10 +42,11 @@ Coupled = Literal["dim", "class", "last"]
 """The dimension whose elements depend on each other: that of the argument ``dim``, that of the
 classes or channels (the second, of a vector the first), or the last."""
 
-Precision = Literal["relative", "absolute", "normwise"]
+Precision = Literal["relative", "absolute", "normwise", "absolute, normwise"]
 """What a usual algorithm keeps where the problem is well conditioned: every result to a few ulp,
 or, where it takes the logarithm or the difference of numbers about 1, to a few units of 1. Where
-it is normwise, a second derivative by one vector or two is kept to digits of its largest entry."""
+it is normwise, a second derivative by one vector or two is kept to digits of its largest entry. A
+loss may have both."""
 
 
 def _undeclared(*_: Any, **__: Any) -> Any:
@@ -173,6 +176,37 @@ def operation(function: Callable[..., Any]) -> Operation:
             "function", describe(function), "a function declared with gradref.declare", TypeError
         )
     return record
+
+
+@dataclass(frozen=True)
+class Undeclared:
+    """A loss that no operation reaches, with its derivatives by role: it is differentiated once."""
+
+    function: Callable[..., Any]
+    differentiable: tuple[str, ...]
+    derivatives: dict[str, Callable[..., Any]]
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.function.__name__
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arrays that it is a function of."""
+        return self.differentiable
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """The signature of the function."""
+        return inspect.signature(self.function)
+
+
+def undeclared(
+    function: Callable[..., Any], *differentiable: str, **derivatives: Callable[..., Any]
+) -> None:
+    """Say what is differentiable of a function without an operation, and by which functions."""
+    function.__dict__["undeclared"] = Undeclared(function, differentiable, derivatives)
 
 
 def called(name: str, parameters: Mapping[str, Any]) -> str:

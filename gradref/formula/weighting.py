@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gradref.arrays import reject
+from gradref.arrays import enter, reject, widen
 
 
 def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -30,3 +32,16 @@ def check_reduction(reduction: str) -> None:
     """Raise ValueError for what is none of torch's reductions."""
     if reduction not in ("none", "mean", "sum"):
         reject("reduction", repr(reduction), "one of 'none', 'mean', 'sum'")
+
+
+def times_grad_output(scale: Tensor, grad_output: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return ``scale`` times a ``grad_output``, or as it is for None.
+
+    Raises ValueError for a ``grad_output`` of another shape than the reduced loss.
+    """
+    if grad_output is None:
+        return scale
+    backward, _ = enter("grad_output", grad_output)
+    if backward.shape != shape:
+        reject("grad_output", f"shape {tuple(backward.shape)}", f"shape {tuple(shape)}")
+    return scale * widen(backward)
