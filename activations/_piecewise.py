@@ -16,12 +16,24 @@ from gradref.declare import (
     hvp,
     jacobian_diagonal,
     jvp,
+    loss,
+    partial_derivatives,
+    partial_hvp,
     rowwise,
     second_derivative,
+    second_partial_derivatives,
     vjp,
     zero_second_derivative,
 )
-from gradref.declare.domains import FINITE, NON_NEGATIVE, OR_INFINITE, POSITIVE, SHARED, at_least
+from gradref.declare.domains import (
+    FINITE,
+    NON_NEGATIVE,
+    OR_INFINITE,
+    POSITIVE,
+    REAL,
+    SHARED,
+    at_least,
+)
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
 from gradref.formula.errorfree import (
     Exponential,
@@ -30,6 +42,7 @@ from gradref.formula.errorfree import (
     log1p,
     may_hold,
     near_0,
+    scaled_exponent,
     sticky_sum,
     tanh,
     times_exp,
@@ -61,6 +74,10 @@ __all__ = [
     "rrelu",
     "rrelu_derivative",
     "rrelu_second_derivative",
+    "rrelu_with_noise",
+    "rrelu_with_noise_gradient",
+    "rrelu_with_noise_hessian_diagonal",
+    "rrelu_with_noise_hvp",
     "selu",
     "selu_derivative",
     "selu_second_derivative",
@@ -183,7 +200,7 @@ def leaky_relu_second_derivative(x: Tensor, /, negative_slope: float = 0.01) -> 
         kinks={0.0: (0.0, "left", "left")},
     ),
     domains={"lower": POSITIVE, "upper": lambda lower, **_: at_least("lower", lower)},
-    differs={"training": "with slopes drawn at random it is prelu, which takes them as weight"},
+    differs={"training": "with slopes drawn at random it is rrelu_with_noise, which is given them"},
 )
 def rrelu(x: Tensor, /, lower: float = 1 / 8, upper: float = 1 / 3) -> Tensor:
     r"""Randomized leaky rectified linear unit, as it is evaluated: with the mean of its slopes.
@@ -211,6 +228,55 @@ def rrelu_derivative(x: Tensor, /, lower: float = 1 / 8, upper: float = 1 / 3) -
 
 
 rrelu_second_derivative = zero_second_derivative(rrelu)
+
+
+@loss(
+    torch=lambda input, noise: torch.where(input > 0, input, noise * input),
+    truth=lambda input, noise: _prelu_truth(input, noise),
+    domains={"input": REAL, "noise": REAL},
+)
+def rrelu_with_noise(input: Tensor, noise: Tensor) -> Tensor:
+    r"""Randomized leaky rectified linear unit, as it is trained: with a slope for each element.
+
+    .. math:: f(x, a) = x \text{ for } x > 0, \quad a\,x \text{ otherwise}
+
+    torch draws the slopes, from [⅛, ⅓] by default, and writes them where x ≤ 0 into the noise that
+    it keeps for backward. Domain ℝ × ℝ. inf gives inf, −inf gives −a·inf, NaN gives NaN. One shape:
+    nothing is broadcast. float64, float32, float16, bfloat16. Derivatives are named like those of a
+    loss, since it is a function of several arrays.
+
+    Raises ValueError for two shapes. Source: ``torch.nn.functional.rrelu`` with ``training=True``;
+    Xu, Wang, Chen and Li (2015).
+
+    >>> rrelu_with_noise(torch.tensor([-1.0, 2.0]), torch.tensor([0.25, 0.3]))
+    tensor([-0.2500,  2.0000])
+    """
+    return torch.where(input > 0, input, noise * input)
+
+
+@partial_derivatives(rrelu_with_noise)
+def rrelu_with_noise_gradient(input: Tensor, noise: Tensor, wrt: str) -> Tensor:
+    r""":math:`1` for x > 0, else a, also at the kink, as in torch; min(x, 0) in a.
+
+    >>> rrelu_with_noise_gradient(torch.tensor([-1.0, 2.0]), torch.tensor([0.25, 0.3]))
+    tensor([0.2500, 1.0000])
+    """
+    if wrt == "noise":
+        return torch.where(input > 0, 0.0, input)
+    return _prelu_slope(input, noise)
+
+
+@second_partial_derivatives(rrelu_with_noise)
+def rrelu_with_noise_hessian_diagonal(input: Tensor, noise: Tensor, wrt: str, along: str) -> Tensor:
+    r""":math:`0`; mixed it is 0 for x > 0, else 1.
+
+    >>> rrelu_with_noise_hessian_diagonal(torch.tensor([-1.0, 2.0]), torch.tensor([0.25, 0.3]))
+    tensor([0., 0.])
+    """
+    return _sides(input, 0.0 if wrt == along else 1.0, 0.0)
+
+
+rrelu_with_noise_hvp = partial_hvp(rrelu_with_noise)
 
 
 # --- prelu ---------------------------------------------------------------------------------------
@@ -485,7 +551,7 @@ def celu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> celu(torch.tensor([-1.0, 0.0, 2.0]), alpha=2.0)
     tensor([-0.7869,  0.0000,  2.0000])
     """
-    t, _ = _quotient(x, alpha)
+    t, _ = scaled_exponent(x, alpha)
     below = near_0(t, x, x * (0.5 * t), alpha * (tanh(0.5 * t) * (exp(t) + 1)), 2.0**-40)
     return torch.where(x > 0, x, below)
 
@@ -497,7 +563,7 @@ def celu_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     >>> celu_derivative(torch.tensor([-1.0, 0.0, 2.0]), alpha=2.0)
     tensor([0.6065, 1.0000, 1.0000])
     """
-    return times_exp(1.0, *_quotient(x, alpha))
+    return times_exp(1.0, *scaled_exponent(x, alpha))
 
 
 @second_derivative(celu)
@@ -510,20 +576,7 @@ def celu_second_derivative(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     tensor([0.3033, 0.0000, 0.0000])
     """
     inverse = 1 / max(alpha, 2.0**-1023)  # for a smaller α it overflows
-    return torch.where(x >= 0, 0.0, times_exp(inverse, *_quotient(x, alpha)))
-
-
-def _quotient(x: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
-    """t = min(x, 0)/α and its rounding error, if any, which is a relative error of exp(t)."""
-    if alpha == 1:
-        return x.clamp(max=0), None
-    fraction, power = frexp(alpha)
-    half = -power // 2  # of a power of 2 that may not be a float
-    scaled = x * 2.0**half * 2.0 ** (-power - half)
-    t = (scaled / fraction).clamp(-1000, 0)
-    product, error = two_product(t, fraction)
-    lost = ((scaled - product) - error) / fraction
-    return t, torch.where((t > -1000) & (t < 0), lost, 0.0)
+    return torch.where(x >= 0, 0.0, times_exp(inverse, *scaled_exponent(x, alpha)))
 
 
 @elementwise(

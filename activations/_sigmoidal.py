@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import factorial, inf, nan
 
 import torch
@@ -9,10 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradref.declare import derivative, derivative_from_output, elementwise, second_derivative
-from gradref.declare.domains import FINITE
+from gradref.declare.domains import FINITE, POSITIVE
 from gradref.declare.facts import Facts
 from gradref.formula import errorfree
-from gradref.formula.errorfree import Exponential, exp, log1p, near_0, sticky_sum
+from gradref.formula.errorfree import (
+    Exponential,
+    exp,
+    log1p,
+    near_0,
+    scaled_exponent,
+    sticky_sum,
+    two_product,
+)
 from gradref.truth import series
 
 __all__ = [
@@ -26,6 +35,9 @@ __all__ = [
     "sigmoid_derivative",
     "sigmoid_derivative_from_output",
     "sigmoid_second_derivative",
+    "softcap",
+    "softcap_derivative",
+    "softcap_second_derivative",
     "softsign",
     "softsign_derivative",
     "softsign_second_derivative",
@@ -319,6 +331,69 @@ def tanhshrink_second_derivative(x: Tensor, /) -> Tensor:
     tensor([0.0000, 0.6397])
     """
     return -tanh_second_derivative(x)
+
+
+@elementwise(
+    torch=lambda x, cap: cap * torch.tanh(x / cap),
+    truth=lambda x, cap: cap * series.tanh(x / cap),
+    facts=Facts(
+        limits=lambda cap: {-inf: (-cap, 0.0, 0.0), inf: (cap, 0.0, 0.0)},
+    ),
+    domains={"cap": POSITIVE},
+    cases=({}, {"cap": 50.0}),
+)
+def softcap(x: Tensor, /, cap: float = 30.0) -> Tensor:
+    r"""Hyperbolic tangent scaled to a cap c, which bounds the logits of language models.
+
+    .. math:: f(x) = c \tanh\frac{x}{c}
+
+    About x for small x. Domain ℝ, codomain (−c, c), smooth, odd. ±inf gives ±c, NaN gives NaN.
+    Any shape; float64, float32, float16, bfloat16.
+
+    Raises ValueError where ``cap`` is not positive and finite.
+    Source: Gemma Team, Gemma 2 (2024).
+
+    >>> softcap(torch.tensor([-100.0, 1.0, 10.0]))
+    tensor([-29.9237,   0.9996,   9.6454])
+    """
+    t, error = scaled_exponent(-x.abs(), cap)
+    e = Exponential.of(2 * t, None if error is None else 2 * error).value
+    y = torch.where(t > -0.5, cap * errorfree.tanh(-t), cap * (1 - e) / (1 + e))
+    far = torch.where(t > -(2.0**-27), x, torch.copysign(y, x))
+    return near_0(t, x, -x * (t.square() / 3), far, 2.0**-20)
+
+
+@derivative(softcap)
+def softcap_derivative(x: Tensor, /, cap: float = 30.0) -> Tensor:
+    r""":math:`\operatorname{sech}^2 u = 4 e / (1 + e)^2` for u = x/c and e = exp(−2\|u\|).
+
+    1 − y²/c² of the value y cancels for large x.
+
+    >>> softcap_derivative(torch.tensor([-100.0, 1.0, 10.0]))
+    tensor([0.0051, 0.9989, 0.8966])
+    """
+    return _times_sech_squared(4.0, *scaled_exponent(-x.abs(), cap))
+
+
+@second_derivative(softcap)
+def softcap_second_derivative(x: Tensor, /, cap: float = 30.0) -> Tensor:
+    r""":math:`-\tfrac{2}{c} \tanh u \operatorname{sech}^2 u` for u = x/c.
+
+    >>> softcap_second_derivative(torch.tensor([-100.0, 1.0, 10.0]))
+    tensor([ 0.0003, -0.0022, -0.0192])
+    """
+    t, error = scaled_exponent(-x.abs(), cap)
+    c = torch.where(t > -1000, torch.copysign(8 * errorfree.tanh(-t) / cap, -x), 0.0)
+    return _times_sech_squared(c, t, error)
+
+
+def _times_sech_squared(c: Tensor | float, t: Tensor, error: Tensor | None) -> Tensor:
+    """c sech² t / 4 = c e/(1 + e)² for e = exp(2t), t ≤ 0, with what rounding (1 + e)² has lost."""
+    e = Exponential.of(2 * t, None if error is None else 2 * error)
+    whole = 1 + e.value
+    square, rest = two_product(whole, whole)
+    lost = (2 * whole * ((whole - 1) - e.value) - rest) / square
+    return replace(e, rest=lost if e.rest is None else e.rest + lost).times(c / square)
 
 
 @elementwise(

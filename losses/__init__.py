@@ -10,6 +10,7 @@ from losses import (
     _distance,
     _focal,
     _information,
+    _language_models,
     _likelihood,
     _margin,
     _multilabel,
@@ -21,6 +22,7 @@ from losses._classification import *
 from losses._distance import *
 from losses._focal import *
 from losses._information import *
+from losses._language_models import *
 from losses._likelihood import *
 from losses._linear import *
 from losses._margin import *
@@ -34,6 +36,7 @@ __all__ += _classification.__all__
 __all__ += _distance.__all__
 __all__ += _focal.__all__
 __all__ += _information.__all__
+__all__ += _language_models.__all__
 __all__ += _likelihood.__all__
 __all__ += _margin.__all__
 __all__ += _multilabel.__all__

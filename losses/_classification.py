@@ -20,7 +20,6 @@ from activations import (
     log_softmax_jacobian_diagonal,
     log_softmax_jvp,
     log_softmax_vjp,
-    logsumexp,
     sigmoid,
     sigmoid_derivative,
     softmax,
@@ -33,14 +32,12 @@ from gradref.declare.domains import (
     DISTRIBUTION,
     FROM_0_TO_1,
     INT64,
-    NON_NEGATIVE,
     REAL,
     UNIT_INTERVAL,
     WEIGHT,
     class_indices,
 )
-from gradref.formula.errorfree import times_exp
-from gradref.formula.weighting import reduced, weighted
+from gradref.formula.weighting import weighted
 from gradref.truth import series
 
 __all__ = [
@@ -60,10 +57,6 @@ __all__ = [
     "nll_loss_gradient",
     "nll_loss_hessian_diagonal",
     "nll_loss_hvp",
-    "z_loss",
-    "z_loss_gradient",
-    "z_loss_hessian_diagonal",
-    "z_loss_hvp",
 ]
 
 Reduction = Literal["none", "mean", "sum"]
@@ -73,13 +66,13 @@ CLASS_INDEX = class_indices(ignored="ignore_index")
 # --- negative log-likelihood ---------------------------------------------------------------------
 
 
-def _at_target(input: Tensor, target: Tensor) -> Tensor:
+def at_target(input: Tensor, target: Tensor) -> Tensor:
     """Which class is the target of its row."""
     classes = torch.arange(input.shape[-1], device=input.device, dtype=torch.int32)
     return target.to(torch.int32).unsqueeze(-1) == classes
 
 
-def _row_mass(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+def row_mass(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
     """The weight of the target of every row; zero where it is ignored."""
     counted = (target != ignore_index).to(input.dtype)
     if weight is None:
@@ -87,10 +80,10 @@ def _row_mass(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index
     return torch.where(target == ignore_index, 0.0, weight[_class_of(input, target)])
 
 
-def _picked(values: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+def picked(values: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
     """The weighted value at the target of every row; zero where it is ignored."""
     picked = values.gather(-1, _class_of(values, target).unsqueeze(-1)).squeeze(-1)
-    mass = _row_mass(values, target, weight, ignore_index)
+    mass = row_mass(values, target, weight, ignore_index)
     return torch.where(target == ignore_index, 0.0, weighted(picked, mass))
 
 
@@ -110,7 +103,7 @@ def _picked_truth(values: Any, target: Any, weight: Any, ignore_index: int) -> A
     return np.frompyfunc(pick, 1, 1)(np.arange(len(target)))
 
 
-def _index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -> Any:
+def index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -> Any:
     ones = input * 0 + 1
     return _picked_truth(ones, target, weight, ignore_index)
 
@@ -127,10 +120,10 @@ def _index_mass_truth(input: Any, target: Any, weight: Any, ignore_index: int) -
         "ignore_index": INT64,
     },
     coupled="class",
-    mass=lambda input, target, ignore_index, weight=None: _row_mass(
+    mass=lambda input, target, ignore_index, weight=None: row_mass(
         input, target, weight, ignore_index
     ),
-    truth_mass=_index_mass_truth,
+    truth_mass=index_mass_truth,
     cases=({}, {"weight": CLASS_WEIGHT}, {"ignore_index": 1}),
 )
 def nll_loss(
@@ -156,7 +149,7 @@ def nll_loss(
     >>> nll_loss(torch.tensor([[-0.5, -1.0], [-2.0, -0.1]]), torch.tensor([0, 1]))
     tensor(0.3000)
     """
-    return _picked(-input, target, weight, ignore_index)
+    return picked(-input, target, weight, ignore_index)
 
 
 @gradient(nll_loss)
@@ -176,8 +169,8 @@ def nll_loss_gradient(
     tensor([[-0.5000,  0.0000],
             [ 0.0000, -0.5000]])
     """
-    mass = _row_mass(input, target, weight, ignore_index).unsqueeze(-1)
-    return torch.where(_at_target(input, target), -mass, 0.0)
+    mass = row_mass(input, target, weight, ignore_index).unsqueeze(-1)
+    return torch.where(at_target(input, target), -mass, 0.0)
 
 
 @hvp(nll_loss)
@@ -234,20 +227,20 @@ def _mass(
     if target.is_floating_point():
         hard, counted = target, torch.ones_like(target[..., :1])
     else:
-        counted = _row_mass(input, target, None, ignore_index).unsqueeze(-1)
-        hard = _at_target(input, target) * counted
+        counted = row_mass(input, target, None, ignore_index).unsqueeze(-1)
+        hard = at_target(input, target) * counted
     smooth = (1 - label_smoothing) * hard + counted * (label_smoothing / input.shape[-1])
     return smooth if weight is None else smooth * weight
 
 
-def _ignored(target: Tensor, ignore_index: int) -> Tensor:
+def ignored(target: Tensor, ignore_index: int) -> Tensor:
     """The rows that count for nothing, whatever their logits."""
     if target.is_floating_point():
         return torch.zeros_like(target[..., :1], dtype=torch.bool)
     return (target == ignore_index).unsqueeze(-1)
 
 
-def _cross_entropy_truth(
+def cross_entropy_truth(
     input: Any, target: Any, weight: Any, ignore_index: int, label_smoothing: Any
 ) -> Any:
     shifted = input - input[:, :1]
@@ -276,7 +269,7 @@ def _smoothed_everywhere(input: Tensor, target: Tensor, reduction: str, **more: 
 
 @loss(
     torch=F.cross_entropy,
-    truth=_cross_entropy_truth,
+    truth=cross_entropy_truth,
     domains={
         "input": REAL,
         "target": (CLASS_INDEX, DISTRIBUTION),
@@ -289,12 +282,12 @@ def _smoothed_everywhere(input: Tensor, target: Tensor, reduction: str, **more: 
     mass=lambda input, target, ignore_index, weight=None: (
         torch.ones_like(input.select(-1, 0))
         if target.is_floating_point()
-        else _row_mass(input, target, weight, ignore_index)
+        else row_mass(input, target, weight, ignore_index)
     ),
     truth_mass=lambda input, target, weight, ignore_index, **_: (
         input[:, 0] * 0 + 1
         if target.dtype == object
-        else _index_mass_truth(input, target, weight, ignore_index)
+        else index_mass_truth(input, target, weight, ignore_index)
     ),
     cases=(
         {},
@@ -335,10 +328,10 @@ def cross_entropy(
     tensor(0.2684)
     """
     if not target.is_floating_point() and label_smoothing == 0:
-        return _picked(-log_softmax(input), target, weight, ignore_index)
+        return picked(-log_softmax(input), target, weight, ignore_index)
     a = _mass(input, target, weight, ignore_index, label_smoothing)
     terms = weighted(log_softmax(input), a)
-    return -terms.masked_fill(_ignored(target, ignore_index), 0).sum(-1)
+    return -terms.masked_fill(ignored(target, ignore_index), 0).sum(-1)
 
 
 @gradient(cross_entropy)
@@ -366,15 +359,15 @@ def cross_entropy_gradient(
         return -weighted(log_softmax(input), weighted(share, weight))
     if not target.is_floating_point() and label_smoothing == 0:
         rise, fall = softmax(input), -log_softmax_jacobian_diagonal(input)
-        gradient = torch.where(_at_target(input, target), fall, rise)
+        gradient = torch.where(at_target(input, target), fall, rise)
         if weight is not None:
-            mass = _row_mass(input, target, weight, ignore_index)
+            mass = row_mass(input, target, weight, ignore_index)
             gradient = gradient * mass.unsqueeze(-1)
     else:
         gradient = log_softmax_vjp(
             input, -_mass(input, target, weight, ignore_index, label_smoothing)
         )
-    return gradient.masked_fill(_ignored(target, ignore_index), 0)
+    return gradient.masked_fill(ignored(target, ignore_index), 0)
 
 
 @hvp(cross_entropy)
@@ -403,7 +396,7 @@ def cross_entropy_hvp(
     if wrt == along:
         a = _mass(input, target, weight, ignore_index, label_smoothing)
         curved = log_softmax_hvp(input, -a, tangent)
-        return curved.masked_fill(_ignored(target, ignore_index), 0)
+        return curved.masked_fill(ignored(target, ignore_index), 0)
     scale = torch.ones_like(input) if weight is None else weight.expand_as(input)
     if wrt == "target":
         return (label_smoothing - 1) * scale * log_softmax_jvp(input, tangent)
@@ -431,108 +424,7 @@ def cross_entropy_hessian_diagonal(
         return torch.zeros_like(input)
     a = _mass(input, target, weight, ignore_index, label_smoothing)
     diagonal = a.sum(-1, keepdim=True) * softmax_jacobian_diagonal(input)
-    return diagonal.masked_fill(_ignored(target, ignore_index), 0)
-
-
-# --- z-loss --------------------------------------------------------------------------------------
-
-
-def _z_loss_truth(input: Any, scale: Any) -> Any:
-    log_z = np.log(np.exp(input - input[:, :1]).sum(-1)) + input[:, 0]
-    return series.product(log_z, log_z) * scale
-
-
-def _of_logsumexp(input: Tensor, scale: float, reduction: str) -> Tensor:
-    log_z = torch.logsumexp(input, min(1, input.dim() - 1))
-    return reduced(scale * log_z.square(), reduction)
-
-
-def _of_one_logsumexp(input: Tensor, scale: float, reduction: str) -> Tensor:
-    log_z = torch.logsumexp(input, min(1, input.dim() - 1))
-    return reduced(scale * log_z.detach() * log_z, reduction)
-
-
-@loss(
-    torch=_of_logsumexp,
-    truth=_z_loss_truth,
-    domains={"input": REAL, "scale": NON_NEGATIVE},
-    coupled="class",
-    cases=({}, {"scale": 1.0}),
-    mistakes={"one of the two factors log Z is taken for a constant": _of_one_logsumexp},
-)
-def z_loss(input: Tensor, scale: float = 1e-4, reduction: Reduction = "mean") -> Tensor:
-    r"""Square of the logarithm of the normaliser of softmax, which keeps that near 1; a mean.
-
-    .. math:: \ell = s\,(\log Z)^2, \qquad Z = \sum_j e^{x_j}
-
-    It is added to ``cross_entropy``, and Liger's ``lse_square_scale`` is s; the mean divides by the
-    number of rows, as no row is ignored here. ``input`` has shape (C), (N, C) or (N, C, d₁, ...).
-    Domain ℝ, codomain [0, ∞), smooth. −inf is probability 0; inf gives inf and derivatives of NaN.
-    float64, float32, float16, bfloat16.
-
-    Raises ValueError for a ``scale`` below 0 or an unknown reduction.
-    Source: Chowdhery et al., PaLM (2022).
-
-    >>> z_loss(torch.tensor([[0.0, 0.0], [10.0, 0.0]]), scale=1.0)
-    tensor(50.2407)
-    """
-    return scale * logsumexp(input).square()
-
-
-@gradient(z_loss)
-def z_loss_gradient(
-    input: Tensor,
-    scale: float = 1e-4,
-    reduction: Reduction = "mean",
-    *,
-    wrt: Literal["input"] = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`\partial \ell / \partial x_j = 2 s \log Z\;p_j`, with p = softmax(x).
-
-    >>> z_loss_gradient(torch.tensor([10.0, 0.0]), scale=1.0)
-    tensor([1.9999e+01, 9.0796e-04])
-    """
-    return times_exp(2 * scale * logsumexp(input).unsqueeze(-1), log_softmax(input))
-
-
-@hvp(z_loss)
-def z_loss_hvp(
-    input: Tensor,
-    tangent: Tensor,
-    scale: float = 1e-4,
-    reduction: Reduction = "mean",
-    *,
-    wrt: Literal["input"] = "input",
-    along: Literal["input"] = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`2 s\,p\,(\bar v + \log Z\,(v - \bar v))`, with v̄ = Σ p v.
-
-    >>> z_loss_hvp(torch.zeros(2), torch.tensor([1.0, 0.0]), scale=1.0)
-    tensor([0.8466, 0.1534])
-    """
-    mean = (softmax(input) * tangent).sum(-1, keepdim=True)
-    bend = mean + logsumexp(input).unsqueeze(-1) * log_softmax_jvp(input, tangent)
-    return times_exp(2 * scale * bend, log_softmax(input))
-
-
-@hessian_diagonal(z_loss)
-def z_loss_hessian_diagonal(
-    input: Tensor,
-    scale: float = 1e-4,
-    reduction: Reduction = "mean",
-    *,
-    wrt: Literal["input"] = "input",
-    grad_output: Tensor | None = None,
-) -> Tensor:
-    r""":math:`2 s\,p_j\,(p_j + \log Z\,(1 - p_j))`.
-
-    >>> z_loss_hessian_diagonal(torch.zeros(2), scale=1.0)
-    tensor([0.8466, 0.8466])
-    """
-    bend = softmax(input) + logsumexp(input).unsqueeze(-1) * log_softmax_jacobian_diagonal(input)
-    return times_exp(2 * scale * bend, log_softmax(input))
+    return diagonal.masked_fill(ignored(target, ignore_index), 0)
 
 
 # --- binary cross entropy ------------------------------------------------------------------------

@@ -108,3 +108,13 @@ def test_blocks_can_be_mapped() -> None:
 def test_a_huge_int_is_named(huge: int) -> None:
     with pytest.raises(ValueError, match="max_val: got an int of .* bits, wants a finite number"):
         activations.hardtanh(torch.ones(2), 0, huge)
+
+
+def test_slopes_that_torch_draws_are_the_noise_of_ours(seed: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(1000, requires_grad=True)
+    noise = torch.ones_like(x)
+    y = torch.ops.aten.rrelu_with_noise(x, noise, training=True)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(y, activations.rrelu_with_noise(x.detach(), noise))
+    assert torch.equal(slope, activations.rrelu_with_noise_gradient(x.detach(), noise))

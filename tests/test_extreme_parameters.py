@@ -98,10 +98,23 @@ def inverse_overflows(x: Floats, alpha: float) -> Mask:
     return np.full(x.shape, alpha < 2.0**-1023)
 
 
+def softcap_is_lifted(x: Floats, cap: float) -> Mask:
+    return LIFT - 2 * abs(x / cap) < math.log(TINY)
+
+
+def quotient_underflows(x: Floats, cap: float) -> Mask:
+    return abs(x / cap) < 2.0**54 * TINY
+
+
+def inverse_of_cap_overflows(x: Floats, cap: float) -> Mask:
+    return np.full(x.shape, cap < 8 / LARGEST)
+
+
 INVERSE = "1/α overflows, where α is subnormal"
+CAPPED = "8/c overflows, where the cap c is about the least normal number or subnormal"
 LIFTED = "c·exp(t) is computed from exp(t + 64), which underflows where c is huge"
 SPLIT_UP = "to split a factor two_product multiplies it by 2^27 + 1, which overflows"
-UNDERFLOW = "βx or its rounding error underflows, and the threshold is as small"
+UNDERFLOW = "βx or x/c, or its rounding error, underflows, and so does the threshold"
 HUGE = {"beta": LARGEST, "threshold": math.inf}
 AT_0 = {"beta": 0.01, "threshold": 0.0}
 GAPS = [
@@ -109,6 +122,16 @@ GAPS = [
     Gap("elu", "second_derivative", LIFTED, elu_is_lifted, -800.0, {"alpha": 1e300}),
     Gap("celu", "second_derivative", LIFTED, celu_is_lifted, -8e-298, {"alpha": 1e-300}),
     Gap("celu", "second_derivative", INVERSE, inverse_overflows, -LEAST, {"alpha": LEAST}),
+    Gap("softcap", "second_derivative", LIFTED, softcap_is_lifted, 7.5e-203, {"cap": 1.3e-205}),
+    Gap(
+        "softcap",
+        "second_derivative",
+        UNDERFLOW,
+        quotient_underflows,
+        LEAST,
+        {"cap": 2.8647491084452943e-08},
+    ),
+    Gap("softcap", "second_derivative", CAPPED, inverse_of_cap_overflows, 2e-323, {"cap": LEAST}),
     Gap("softplus", "second_derivative", LIFTED, softplus_is_lifted, -900 / LARGEST, HUGE),
     Gap("softplus", "derivative", SPLIT_UP, split_overflows, -602.1 / LARGEST, HUGE),
     Gap("softplus", "second_derivative", SPLIT_UP, split_overflows, -602.1 / LARGEST, HUGE),

@@ -340,7 +340,7 @@ class Probe:
             products = f * np.abs(to_floats(vector)) if vector.shape == f.shape else f
             along = s.parameters.get("dim", -1)
             return np.asarray(products + f * products.sum(along, keepdims=True))
-        if self.record.precision != "absolute":
+        if "absolute" not in self.record.precision:
             return 0.0
         weights = (a for name, a in s.arrays.items() if name not in self.record.arguments)
         unit = max([1.0, *(float(a.max()) for a in weights if a.numel())])

@@ -91,6 +91,19 @@ def _as_float32_and_rest(wide: Tensor) -> tuple[Tensor, Tensor]:
     return high, torch.where(low.abs() < math.inf, low, 0.0)
 
 
+def scaled_exponent(x: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
+    """Return t = min(x, 0)/α for exp(t), at least −1000, and its rounding error, if any."""
+    if alpha == 1:
+        return x.clamp(max=0), None
+    fraction, power = math.frexp(alpha)
+    half = -power // 2  # of a power of 2 that may not be a float
+    scaled = x * 2.0**half * 2.0 ** (-power - half)
+    t = (scaled / fraction).clamp(-1000, 0)
+    product, error = two_product(t, fraction)
+    lost = ((scaled - product) - error) / fraction
+    return t, torch.where((t > -1000) & (t < 0), lost, 0.0)
+
+
 def sticky_sum(a: Tensor, b: Tensor) -> Tensor:
     """Return a + b so that rounding it again, to a shorter format, rounds the exact sum.
 

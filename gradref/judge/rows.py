@@ -464,7 +464,7 @@ def _magnitudes(balls: Derivatives, x: Floats, record: Operation) -> Derivatives
 
     value, jacobian, hessian = size(balls.value), size(balls.jacobian), size(balls.hessian)
     terms = jacobian[:, :, :, None] if record.kind == "rowwise" else 0.0
-    if record.precision == "normwise":
+    if "normwise" in record.precision:
         terms = np.zeros_like(hessian)
         for block in itertools.product(balls.columns.values(), repeat=2):
             terms[:, :, *block] = hessian[:, :, *block].max((2, 3), keepdims=True)
@@ -486,7 +486,7 @@ def _with_usual_terms(
     absolute.
     """
     f = np.abs(balls.value.astype(float))
-    if record.precision == "absolute":
+    if "absolute" in record.precision:
         weights = (a for name, a in s.arrays.items() if name not in record.arguments)
         unit = max([1.0, *(float(a.max()) for a in weights)])
         return replace(

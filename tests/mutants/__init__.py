@@ -12,6 +12,7 @@ from . import (
     graphs,
     losses,
     losses_multilabel,
+    profiles,
     rowwise,
     sizes,
 )
@@ -26,6 +27,7 @@ MUTANTS: list[Mutant] = sorted(
         *rowwise.MUTANTS,
         *losses.MUTANTS,
         *losses_multilabel.MUTANTS,
+        *profiles.MUTANTS,
         *behaviour.MUTANTS,
         *backward.MUTANTS,
         *sizes.MUTANTS,
