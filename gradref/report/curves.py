@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradref.contenders.witness import torch_jets
+from gradref.declare.facts import Facts
 from gradref.declare.operation import REAL, Domain, Draw, Kink, Operation
 from gradref.judge.elementwise import ORDERS
 from gradref.judge.ulp import errors, to_floats
@@ -27,28 +28,41 @@ PRIMES = ("f", "f′", "f″")
 def curves(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:
     """f, f′ and f″, and along which line of its arguments."""
     if record.facts is not None:
-        kinks = record.facts.at(**parameters).kinks
+        facts = record.facts.at(**parameters)
+        span = _span(facts)
         functions = (record.function, *(record.derivatives[name] for name in ORDERS[1:]))
         drawn = [
-            _with_jumps(PRIMES[order], functools.partial(function, **parameters), order, kinks)
+            _with_jumps(
+                PRIMES[order], functools.partial(function, **parameters), order, facts.kinks, span
+            )
             for order, function in enumerate(functions)
         ]
         return "", drawn
     return _along_the_first(record, parameters)
 
 
+def _span(facts: Facts) -> float:
+    """How far to go from 0 to see where a function is bounded, as of softcap at 30 or relu6."""
+    bounds = [abs(float(value)) for value, *_ in facts.limits.values()]
+    return max([SPAN, *(2.5 * bound for bound in bounds if bound < np.inf)])
+
+
 def _with_jumps(
-    name: str, function: Callable[[Tensor], Tensor], order: int, kinks: Mapping[float, Kink]
+    name: str,
+    function: Callable[[Tensor], Tensor],
+    order: int,
+    kinks: Mapping[float, Kink],
+    span: float,
 ) -> Series:
     """A line that is interrupted where it jumps, with a dot at the value that is chosen there."""
     jumps = {at: kink for at, kink in kinks.items() if kink.left[order] != kink.right[order]}
-    x = np.unique(np.concatenate([np.linspace(-SPAN, SPAN, POINTS), list(jumps)]))
+    x = np.unique(np.concatenate([np.linspace(-span, span, POINTS), list(jumps)]))
     y = to_floats(function(torch.from_numpy(x)))
     for at, kink in jumps.items():
         i = int(np.searchsorted(x, at))
         x = np.concatenate([x[:i], [at, at, at], x[i + 1 :]])
         y = np.concatenate([y[:i], [kink.left[order], np.nan, kink.right[order]], y[i + 1 :]])
-    dots = [(at, kink.chosen[order]) for at, kink in jumps.items() if abs(at) <= SPAN]
+    dots = [(at, kink.chosen[order]) for at, kink in jumps.items() if abs(at) <= span]
     return Series(name, x, y, dots)
 
 
