@@ -34,8 +34,8 @@ def off(got: Tensor, truth: Objects, digits: float = 0.0) -> float:
     """The worst error in ulp, less what float64 loses where numbers of the largest size cancel."""
     balls = rounded_to_balls(truth.reshape(-1))
     size = np.nanmax(np.abs(balls.high), initial=0.0)
-    least = np.maximum(spacing(balls.high, got.dtype), 2.0**-60 * size)  # of a truth that is 0
-    lost = digits * 2.0**-53 * size / least
+    with np.errstate(over="ignore"):  # of a truth that is 0
+        lost = digits * 2.0**-53 * size / spacing(balls.high, got.dtype)
     return float((errors(to_floats(got).reshape(-1), balls, got.dtype) - lost).max(initial=0.0))
 
 
