@@ -38,6 +38,7 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "unit": torch.sigmoid,
     "distribution": lambda x: torch.softmax(x, -1),
     "log_probability": lambda x: torch.log_softmax(x, -1),
+    "positive": torch.exp,
 }
 """Members of a domain from normal numbers."""
 
