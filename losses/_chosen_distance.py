@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -48,8 +49,9 @@ def triplet_margin_with_distance_loss(
     counts half. Shape (..., n) gives (...): one shape, nothing is broadcast. float64, float32,
     float16, bfloat16.
 
-    Raises TypeError for a ``distance_function`` that is not declared, ValueError for two shapes or
-    an unknown reduction. Source: ``torch.nn.functional.triplet_margin_with_distance_loss``.
+    Raises TypeError for a ``distance_function`` that is not declared, ValueError for two shapes, a
+    ``margin`` that is not finite, or an unknown reduction.
+    Source: ``torch.nn.functional.triplet_margin_with_distance_loss``.
 
     >>> from losses import cosine_similarity
     >>> a, n = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
@@ -169,6 +171,10 @@ class _Triplet:
         if getattr(distance_function, "operation", None) is None:
             wants = "a declared function of two vectors, as pairwise_distance"
             reject("distance_function", describe(distance_function), wants, TypeError)
+        if isinstance(margin, bool) or not isinstance(margin, int | float) or not isfinite(margin):
+            reject("margin", repr(margin), "a finite number")
+        if not isinstance(swap, bool):
+            reject("swap", repr(swap), "True or False")
         given = {"anchor": anchor, "positive": positive, "negative": negative}
         entered = {name: arrays.enter(name, value) for name, value in given.items()}
         shape = entered["anchor"][0].shape

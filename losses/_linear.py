@@ -561,13 +561,15 @@ def _targets(target: Any, logits: tuple[int, ...], ignored: int | None) -> tuple
     t, _ = arrays.enter("target", target)
     classes = logits[-1]
     shape = logits if t.is_floating_point() else logits[:-1]
+    if t.is_floating_point() and t.shape == logits[:-1]:
+        reject("target", describe(target), "integers for class indices", TypeError)
     if t.shape != shape:
         reject("target", f"shape {tuple(t.shape)}", f"shape {shape}: nothing is broadcast")
     if t.is_floating_point():
         if ignored is not None:
             reject("ignore_index", ignored, "None where the target is probabilities")
-        if ((t < 0) | (t > 1)).any():
-            reject("target", describe(target), "probabilities in [0, 1]")
+        if (outside := (t < 0) | (t > 1)).any():
+            reject("target", f"a value of {t[outside][0].item()}", "probabilities in [0, 1]")
         t = t.reshape(-1, classes)
         return t, torch.zeros_like(t[:, 0], dtype=torch.bool)
     t = t.reshape(-1).to(torch.int64)

@@ -48,7 +48,7 @@ def test_torch_differentiates_once_by_the_gradient(kind: str, reduction: str) ->
     assert torch.equal(
         found, loss(**{n: a.detach() for n, a in arrays.items()}, **more, reduction=reduction)
     )
-    with pytest.raises(RuntimeError, match=rf"{loss.__name__}_hvp: torch differentiates this loss"):
+    with pytest.raises(RuntimeError, match=rf"{loss.__name__}_gradient and _hvp: torch"):
         torch.autograd.grad(found.sum(), tuple(arrays.values()), create_graph=True)
 
 

@@ -172,6 +172,10 @@ def once_rule(record: Undeclared) -> type[Function]:
     """Return the rule for a loss that no operation reaches, by its gradient alone."""
     names = tuple(record.signature.parameters)
     has_choice = len(record.differentiable) > 1
+    refused = RuntimeError(
+        f"{record.name}: got create_graph=True, forward mode, or a transform of torch.func; wants"
+        f" backward() alone, or {record.name}_gradient and _hvp: torch differentiates it once"
+    )
 
     class Value(_Rule):
         generate_vmap_rule = False
@@ -182,12 +186,17 @@ def once_rule(record: Undeclared) -> type[Function]:
             return result
 
         @staticmethod
+        def jvp(ctx: Any, *tangents: Any) -> Any:
+            raise refused
+
+        @staticmethod
+        def vmap(info: Any, in_dims: Any, *values: Any) -> Any:
+            raise refused
+
+        @staticmethod
         def backward(ctx: Any, *outputs: Tensor) -> Any:
             if torch.is_grad_enabled():
-                raise RuntimeError(
-                    f"{record.name}: got create_graph=True, or a transform of torch.func; wants"
-                    f" {record.name}_hvp: torch differentiates this loss once"
-                )
+                raise refused
             given = dict(zip(names, _kept(ctx), strict=True))
             pairs = zip(names, ctx.needs_input_grad, strict=True)
             return tuple(
@@ -217,8 +226,9 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     traces or maps, values are not checked against their domain (class indices, probabilities).
     Call ``as_autograd`` outside of what is compiled.
 
-    Losses that no operation reaches (``ctc_loss``, ``linear_cross_entropy`` and the triplet loss of
-    a distance function) are differentiated once, in reverse, by their gradients.
+    ``ctc_loss``, ``linear_cross_entropy`` and ``triplet_margin_with_distance_loss`` have gradients
+    but no declaration: of all this they support one ``backward``, and ``torch.compile`` breaks its
+    graph at them.
 
     Of a kernel that ``fuse`` has made, forward computes value and derivative in one pass and keeps
     the derivative, which backward multiplies: see ``Fused.as_autograd``. What is returned can be
