@@ -113,7 +113,7 @@ def poisson_nll_loss_gradient(
     tensor([-0.5000, -0.1409])
     """
     if wrt == "input":
-        return torch.exp(input) - target if log_input else 1 - target / (input + eps)
+        return _exp_minus(input, target) if log_input else 1 - target / (input + eps)
     slope = -input if log_input else -torch.log(input + eps)
     return slope + _digamma(target + 1) if full else slope
 
@@ -294,7 +294,10 @@ def gamma_nll_loss_gradient(input: Tensor, target: Tensor, wrt: str) -> Tensor:
     >>> gamma_nll_loss_gradient(torch.zeros(2), torch.tensor([2.0, 0.5]), reduction="sum")
     tensor([-1.0000,  0.5000])
     """
-    return 1 - _times_exp(target, -1.0, input) if wrt == "input" else torch.exp(-input)
+    if wrt == "target":
+        return torch.exp(-input)
+    near_1 = torch.exp(-input) * _exp_minus(input, target)
+    return torch.where(input.abs() < 0.5, near_1, 1 - _times_exp(target, -1.0, input))
 
 
 @second_partial_derivatives(gamma_nll_loss)
@@ -343,7 +346,8 @@ def tweedie_nll_loss(
     for a variance that is the mean to the power ρ between 1, Poisson's, and 2, Gamma's: sums of a
     random number of amounts, as what an insurance pays. By default its mean; half the Tweedie
     deviance has the same derivatives in x. Domain x ∈ ℝ, t ≥ 0, smooth, convex in x. One shape:
-    nothing is broadcast. float64, float32, float16, bfloat16.
+    nothing is broadcast. x = inf gives inf, x = −inf too unless t = 0, NaN gives NaN. float64,
+    float32, float16, bfloat16.
 
     Raises ValueError for two shapes, a target below 0, a power outside (1, 2), or an unknown
     reduction. Source: Jørgensen (1987); ``reg:tweedie`` of XGBoost.
@@ -365,7 +369,9 @@ def tweedie_nll_loss_gradient(input: Tensor, target: Tensor, wrt: str, power: fl
     """
     if wrt == "target":
         return _exp(1 - power, input) / (power - 1)
-    return _exp(2 - power, input) - _times_exp(target, 1 - power, input)
+    near_1 = _exp(1 - power, input) * _exp_minus(input, target)
+    apart = _exp(2 - power, input) - _times_exp(target, 1 - power, input)
+    return torch.where(input.abs() < 0.5, near_1, apart)
 
 
 @second_partial_derivatives(tweedie_nll_loss)
@@ -396,6 +402,11 @@ def _times_exp(t: Tensor, a: float, x: Tensor) -> Tensor:
     """t exp(a x), of factors that do not overflow before their product; 0 for t = 0."""
     root = _exp(0.5 * a, x)
     return weighted(root, weighted(root, t))
+
+
+def _exp_minus(x: Tensor, t: Tensor) -> Tensor:
+    """eˣ − t; for small x, where both may be near 1, from the digits that x has below 1."""
+    return torch.where(x.abs() < 0.5, torch.expm1(x) + (1 - t), torch.exp(x) - t)
 
 
 def _exp(a: float, x: Tensor) -> Tensor:

@@ -118,3 +118,11 @@ def test_slopes_that_torch_draws_are_the_noise_of_ours(seed: int) -> None:
     (slope,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(y, activations.rrelu_with_noise(x.detach(), noise))
     assert torch.equal(slope, activations.rrelu_with_noise_gradient(x.detach(), noise))
+
+
+@pytest.mark.parametrize("loss", ["poisson_nll_loss", "gamma_nll_loss", "tweedie_nll_loss"])
+@pytest.mark.parametrize("x", [1e-38, 1e-16, -1e-14, 1e-9])
+def test_a_likelihood_keeps_its_digits_at_its_minimum(loss: str, x: float) -> None:
+    at = tensor([x], dtype=torch.float64)
+    gradient = getattr(losses, f"{loss}_gradient")(at, torch.ones_like(at))
+    assert gradient.item() == pytest.approx(x, rel=1e-8, abs=0)

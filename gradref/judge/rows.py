@@ -392,7 +392,27 @@ class Expanded:
             truth = rounded_to_balls(self._contracted(q, self.balls, exact=True))
             scale = self._contracted(q, self.magnitudes, exact=False)
             usual = self._contracted(q, self.usual, exact=False) if usual_terms else scale
-        return np.stack([truth.high, truth.rest, self._lost(scale), self._lost(usual)])
+        unknown = np.where(np.isfinite(truth.high) & self._overflows(q), np.nan, 0.0)
+        return np.stack(
+            [truth.high, truth.rest, self._lost(scale) + unknown, self._lost(usual) + unknown]
+        )
+
+    def _overflows(self, q: Quantity) -> NDArray[np.bool_]:
+        """Return where float64 cannot hold a derivative that a small ``grad_output`` brings back.
+
+        It is multiplied afterwards: these results are not judged. Only where nothing is summed.
+        """
+        if self.length > 1 or q.reduction != "none":
+            return np.zeros(1, dtype=bool)
+        whole = replace(
+            self.balls,
+            value=self.balls.value.astype(np.float64),
+            jacobian=self.balls.jacobian.astype(np.float64),
+            hessian=self.balls.hessian.astype(np.float64),
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            ones = np.ones_like(self.grad_output), np.ones_like(self.tangent)
+            return ~np.isfinite(q.contract(whole, *ones).astype(np.float64))
 
     def _lost(self, scale: NDArray[Any]) -> Floats:
         """Return what a backward stable algorithm of float64 may lose on rows of this length."""
