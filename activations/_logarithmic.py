@@ -27,6 +27,7 @@ from gradref.declare import (
 )
 from gradref.declare.domains import NON_NEGATIVE_REAL, REAL
 from gradref.formula.errorfree import log1p, two_product
+from gradref.formula.norms import is_at
 from gradref.truth import series
 
 __all__ = [
@@ -82,7 +83,7 @@ def logsumexp(x: Tensor, dim: int = -1) -> Tensor:
     tensor(1000.6932)
     """
     largest = x.amax(-1, keepdim=True)
-    at = torch.zeros_like(x, dtype=torch.bool).scatter(-1, x.argmax(-1, keepdim=True), True)
+    at = is_at(x, x.argmax(-1, keepdim=True))
     others = torch.exp(x - largest).masked_fill(at, 0).sum(-1)
     m = largest.squeeze(-1)
     return torch.where(m.isinf(), m, m + log1p(others))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradref.declare import hvp, jacobian, jvp, rowwise, vjp
 from gradref.declare.domains import NORM_DEGREE, POSITIVE, Domain
-from gradref.formula.norms import Norm, Unit
+from gradref.formula.norms import Norm, Unit, is_at
 from gradref.truth import series
 
 __all__ = [
@@ -362,7 +362,7 @@ class _Centring:
     def of(cls, x: Tensor) -> _Centring:
         n = x.shape[-1]
         furthest = (x - (x / n).sum(-1, keepdim=True)).abs().argmax(-1, keepdim=True)
-        return cls(torch.zeros_like(x, dtype=torch.bool).scatter(-1, furthest, True), n)
+        return cls(is_at(x, furthest), n)
 
     def coordinates(self, v: Tensor) -> Tensor:
         """Return the coordinates of v − v̄."""

@@ -136,12 +136,10 @@ def triplet_margin_with_distance_loss_hessian_diagonal(
 
 undeclared(
     triplet_margin_with_distance_loss,
+    triplet_margin_with_distance_loss_gradient,
     "anchor",
     "positive",
     "negative",
-    gradient=triplet_margin_with_distance_loss_gradient,
-    hvp=triplet_margin_with_distance_loss_hvp,
-    hessian_diagonal=triplet_margin_with_distance_loss_hessian_diagonal,
 )
 
 

@@ -24,6 +24,7 @@ from activations import (
 from gradref.declare import gradient, hessian_diagonal, hvp, loss
 from gradref.declare.domains import INT64, NON_NEGATIVE, POSITIVE, REAL
 from gradref.formula.errorfree import times_exp, two_sum
+from gradref.formula.norms import is_at
 from gradref.formula.weighting import reduced
 from gradref.truth import series
 from losses._classification import (
@@ -193,8 +194,7 @@ class _Capped:
         whole = torch.where(is_far, torch.copysign(torch.full_like(x, cap), x), 0.0)
         below_cap = cap * (2 * sigmoid(-2 * (x.abs() / cap)))
         part = torch.where(is_far, -torch.copysign(below_cap, x), softcap(x, cap=cap))
-        nowhere = torch.zeros_like(x, dtype=torch.bool)
-        greatest = nowhere.scatter(-1, x.argmax(-1, keepdim=True), True)
+        greatest = is_at(x, x.argmax(-1, keepdim=True))
         y, lost = two_sum(whole - _at(whole, greatest), part - _at(part, greatest))
         weight = torch.exp(y)
         weight = weight + weight * lost

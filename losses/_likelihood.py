@@ -113,7 +113,9 @@ def poisson_nll_loss_gradient(
     tensor([-0.5000, -0.1409])
     """
     if wrt == "input":
-        return _exp_minus(input, target) if log_input else 1 - target / (input + eps)
+        if log_input:
+            return _unless_small(input, target, 1.0, torch.exp(input) - target)
+        return 1 - target / (input + eps)
     slope = -input if log_input else -torch.log(input + eps)
     return slope + _digamma(target + 1) if full else slope
 
@@ -296,8 +298,8 @@ def gamma_nll_loss_gradient(input: Tensor, target: Tensor, wrt: str) -> Tensor:
     """
     if wrt == "target":
         return torch.exp(-input)
-    near_1 = torch.exp(-input) * _exp_minus(input, target)
-    return torch.where(input.abs() < 0.5, near_1, 1 - _times_exp(target, -1.0, input))
+    far = 1 - _times_exp(target, -1.0, input)
+    return _unless_small(input, target, torch.exp(-input), far)
 
 
 @second_partial_derivatives(gamma_nll_loss)
@@ -369,9 +371,8 @@ def tweedie_nll_loss_gradient(input: Tensor, target: Tensor, wrt: str, power: fl
     """
     if wrt == "target":
         return _exp(1 - power, input) / (power - 1)
-    near_1 = _exp(1 - power, input) * _exp_minus(input, target)
-    apart = _exp(2 - power, input) - _times_exp(target, 1 - power, input)
-    return torch.where(input.abs() < 0.5, near_1, apart)
+    far = _exp(2 - power, input) - _times_exp(target, 1 - power, input)
+    return _unless_small(input, target, _exp(1 - power, input), far)
 
 
 @second_partial_derivatives(tweedie_nll_loss)
@@ -404,13 +405,13 @@ def _times_exp(t: Tensor, a: float, x: Tensor) -> Tensor:
     return weighted(root, weighted(root, t))
 
 
-def _exp_minus(x: Tensor, t: Tensor) -> Tensor:
-    """eˣ − t; for small x, where both may be near 1, from the digits that x has below 1."""
-    return torch.where(x.abs() < 0.5, torch.expm1(x) + (1 - t), torch.exp(x) - t)
+def _unless_small(x: Tensor, t: Tensor, factor: Tensor | float, far: Tensor) -> Tensor:
+    """``far``; for small x, where both terms may be near 1, factor (eˣ − t) without a loss."""
+    return torch.where(x.abs() < 0.5, factor * (torch.expm1(x) + (1 - t)), far)
 
 
 def _exp(a: float, x: Tensor) -> Tensor:
     """exp(a x), with the rounding error of the product."""
     y, lost = two_product(x, a)
     result = torch.exp(y)
-    return torch.where(lost.isfinite() & result.isfinite(), result + result * lost, result)
+    return torch.where(result.isfinite(), result + result * lost, result)

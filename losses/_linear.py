@@ -192,12 +192,10 @@ def linear_cross_entropy_hessian_diagonal(
 
 undeclared(
     linear_cross_entropy,
+    linear_cross_entropy_gradient,
     "input",
     "linear_weight",
     "linear_bias",
-    gradient=linear_cross_entropy_gradient,
-    hvp=linear_cross_entropy_hvp,
-    hessian_diagonal=linear_cross_entropy_hessian_diagonal,
 )
 
 
@@ -347,12 +345,9 @@ class _Problem:
         """Return the softmax of every row, after a pass over all classes."""
         found = []
         for rows in self.rows:
-            tiles = (
-                _Softmax.of(z, *self.sums(z, rows, part), part.start)
-                for part in self.classes
-                for z in [self.logits(rows, part)]
-            )
-            found.append(functools.reduce(_Softmax.joined, tiles))
+            tiles = ((part, self.logits(rows, part)) for part in self.classes)
+            of_tiles = (_Softmax.of(z, *self.sums(z, rows, part), part.start) for part, z in tiles)
+            found.append(functools.reduce(_Softmax.joined, of_tiles))
         return _Softmax(*map(torch.cat, zip(*found, strict=True)))
 
     # -- what the reduction does
@@ -441,29 +436,30 @@ class _Derivatives:
         top, _, others, *_ = (each[rows, None] for each in self.softmax)
         return (self.problem.logits(rows, classes) - top).exp_().div_(1 + others)
 
-    def complements(self, p: Tensor, rows: slice, classes: slice) -> Tensor:
-        """Return 1 − p; it is a sum where p is near 1."""
-        _, best, others, *_ = (each[rows, None] for each in self.softmax)
-        return torch.where(_at(best[:, 0], classes), others / (1 + others), 1 - p)
+    def complements(self, p: Tensor, rows: slice, is_best: Tensor) -> Tensor:
+        """Return 1 − p; it is a sum where p is near 1, as of the best class of a row."""
+        others = self.softmax.others[rows, None]
+        return torch.where(is_best, others / (1 + others), 1 - p)
 
     def slope(self, rows: slice, classes: slice) -> Tensor:
         """Return A p − a."""
         p = self.probabilities(rows, classes)
+        best = self.softmax.best[rows]
         mass, scale = self.softmax.mass[rows, None], self.scale[rows, None]
         if not self.problem.is_one_hot:
-            a, q = self.problem.coefficients(rows, classes), self.complements(p, rows, classes)
+            a = self.problem.coefficients(rows, classes)
+            q = self.complements(p, rows, _at(best, classes))
             return ((mass - a) * p - a * q) * scale
         column, is_here = self.problem.column(rows, classes)
-        _, best, others, *_ = (each[rows, None] for each in self.softmax)
         rise = p.gather(1, column)
-        is_best = best == self.problem.target[rows, None]
-        fall = torch.where(is_best, others / (1 + others), 1 - rise)
+        fall = self.complements(rise, rows, best[:, None] == self.problem.target[rows, None])
         return p.scatter_(1, column, torch.where(is_here, -fall, rise)).mul_(mass * scale)
 
     def curvature(self, rows: slice, classes: slice) -> Tensor:
         """Return A p (1 − p)."""
         p = self.probabilities(rows, classes)
-        return p * self.complements(p, rows, classes) * (self.softmax.mass * self.scale)[rows, None]
+        q = self.complements(p, rows, _at(self.softmax.best[rows], classes))
+        return p * q * (self.softmax.mass * self.scale)[rows, None]
 
     def moved(self, tangent: Factor, along: str) -> Tile:
         """Return ż, less that of the most probable class of the row."""

@@ -156,10 +156,8 @@ def ctc_loss_hessian_diagonal(
 
 undeclared(
     ctc_loss,
+    ctc_loss_gradient,
     "log_probs",
-    gradient=ctc_loss_gradient,
-    hvp=ctc_loss_hvp,
-    hessian_diagonal=ctc_loss_hessian_diagonal,
 )
 
 

@@ -1,4 +1,4 @@
-"""Losses that no operation reaches, behind torch.autograd."""
+"""Losses without a declaration, behind torch.autograd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import losses
 
 
 def rows_of(kind: str) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
-    """A loss that no operation reaches, what is differentiable of it, and the rest."""
+    """A loss without a declaration, what is differentiable of it, and the rest."""
     generator = torch.Generator().manual_seed(7)
 
     def normal(*shape: int) -> Tensor:

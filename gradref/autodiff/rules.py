@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -169,13 +169,16 @@ def value_rule(products: Products) -> type[Function]:
 
 
 def once_rule(record: Undeclared) -> type[Function]:
-    """Return the rule for a loss that no operation reaches, by its gradient alone."""
+    """Return the rule for a loss without a declaration, by its gradient alone."""
     names = tuple(record.signature.parameters)
     has_choice = len(record.differentiable) > 1
-    refused = RuntimeError(
-        f"{record.name}: got create_graph=True, forward mode, or a transform of torch.func; wants"
-        f" backward() alone, or {record.name}_gradient and _hvp: torch differentiates it once"
-    )
+
+    def refuse() -> NoReturn:
+        raise RuntimeError(
+            f"{record.name}: got create_graph=True, forward mode, or a transform of torch.func;"
+            f" wants backward() alone, or {record.name}_gradient and _hvp: torch differentiates it"
+            " once"
+        )
 
     class Value(_Rule):
         generate_vmap_rule = False
@@ -187,20 +190,20 @@ def once_rule(record: Undeclared) -> type[Function]:
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Any) -> Any:
-            raise refused
+            refuse()
 
         @staticmethod
         def vmap(info: Any, in_dims: Any, *values: Any) -> Any:
-            raise refused
+            refuse()
 
         @staticmethod
         def backward(ctx: Any, *outputs: Tensor) -> Any:
             if torch.is_grad_enabled():
-                raise refused
+                refuse()
             given = dict(zip(names, _kept(ctx), strict=True))
             pairs = zip(names, ctx.needs_input_grad, strict=True)
             return tuple(
-                record.derivatives["gradient"](
+                record.gradient(
                     **given, grad_output=outputs[0], **({"wrt": name} if has_choice else {})
                 )
                 if need
@@ -243,11 +246,12 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     if isinstance(function, MakesItself):
         return Differentiable(function, function.as_autograd())
     once: Undeclared | None = getattr(function, "undeclared", None)
-    record = once or base(function)
+    record: Operation | Undeclared
     if once is not None:
-        applied = _outside_graph(once_rule(once))
+        record, applied = once, _outside_graph(once_rule(once))
     else:
-        products = Products(base(function), vjp(function), jvp(function), hvp(function))
+        record = base(function)
+        products = Products(record, vjp(function), jvp(function), hvp(function))
         applied = _in_graph(record.name, value_rule(products))
     constants = set(record.signature.parameters) - set(record.differentiable)
 

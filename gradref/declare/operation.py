@@ -49,7 +49,7 @@ it is normwise, a second derivative by one vector or two is kept to digits of it
 loss may have both."""
 
 
-def _undeclared(*_: Any, **__: Any) -> Any:
+def _not_made(*_: Any, **__: Any) -> Any:
     raise NotImplementedError("the decorator that declares an operation makes its function")
 
 
@@ -80,7 +80,7 @@ class Operation:
     profile: Operation | None = None
     chain: Chain | None = None
 
-    function: Callable[..., Any] = field(default=_undeclared, repr=False)
+    function: Callable[..., Any] = field(default=_not_made, repr=False)
     """The formula as it is called; who declares it puts it in."""
     name: str = field(init=False)
     signature: inspect.Signature = field(init=False, repr=False)
@@ -180,11 +180,11 @@ def operation(function: Callable[..., Any]) -> Operation:
 
 @dataclass(frozen=True)
 class Undeclared:
-    """A loss that no operation reaches, with its derivatives by role: it is differentiated once."""
+    """A loss without a declaration, and its gradient by some of its arguments."""
 
     function: Callable[..., Any]
+    gradient: Callable[..., Any]
     differentiable: tuple[str, ...]
-    derivatives: dict[str, Callable[..., Any]]
 
     @property
     def name(self) -> str:
@@ -203,10 +203,10 @@ class Undeclared:
 
 
 def undeclared(
-    function: Callable[..., Any], *differentiable: str, **derivatives: Callable[..., Any]
+    function: Callable[..., Any], gradient: Callable[..., Any], *differentiable: str
 ) -> None:
-    """Say what is differentiable of a function without an operation, and by which functions."""
-    function.__dict__["undeclared"] = Undeclared(function, differentiable, derivatives)
+    """Attach its gradient to a loss without a declaration, and name what it is taken by."""
+    function.__dict__["undeclared"] = Undeclared(function, gradient, differentiable)
 
 
 def called(name: str, parameters: Mapping[str, Any]) -> str:

@@ -157,6 +157,11 @@ def _largest(a: Tensor) -> Tensor:
 
 def sum_of_others(terms: Tensor, w: Tensor) -> Tensor:
     """Return for every i the sum of the terms j ≠ i: not a difference where w is the largest."""
-    first = torch.zeros_like(w, dtype=torch.bool).scatter(-1, _largest(w), True)
+    first = is_at(w, _largest(w))
     total = terms.sum(-1, keepdim=True)
     return torch.where(first, terms.masked_fill(first, 0).sum(-1, keepdim=True), total - terms)
+
+
+def is_at(x: Tensor, index: Tensor) -> Tensor:
+    """Return True at one index of every row of x, and False at the others."""
+    return torch.zeros_like(x, dtype=torch.bool).scatter(-1, index, True)

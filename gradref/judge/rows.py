@@ -404,15 +404,23 @@ class Expanded:
         """
         if self.length > 1 or q.reduction != "none":
             return np.zeros(1, dtype=bool)
-        whole = replace(
-            self.balls,
-            value=self.balls.value.astype(np.float64),
-            jacobian=self.balls.jacobian.astype(np.float64),
-            hessian=self.balls.hessian.astype(np.float64),
-        )
         with np.errstate(over="ignore", invalid="ignore"):
             ones = np.ones_like(self.grad_output), np.ones_like(self.tangent)
-            return ~np.isfinite(q.contract(whole, *ones).astype(np.float64))
+            return ~np.isfinite(q.contract(self.in_float64, *ones))
+
+    @cached_property
+    def in_float64(self) -> Derivatives:
+        """The balls as floats, for all quantities that are made of them."""
+
+        def rounded(objects: NDArray[Any]) -> NDArray[Any]:
+            return objects.astype(np.float64)
+
+        return replace(
+            self.balls,
+            value=rounded(self.balls.value),
+            jacobian=rounded(self.balls.jacobian),
+            hessian=rounded(self.balls.hessian),
+        )
 
     def _lost(self, scale: NDArray[Any]) -> Floats:
         """Return what a backward stable algorithm of float64 may lose on rows of this length."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log, pi
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def gaussian_nll_loss(
     """Right: of the variance from eps on."""
     v = wide(var).clamp(min=eps)
     rows = (v.log() + (wide(input) - wide(target)).square() / v) / 2
-    rows = rows + torch.log(2 * torch.pi * torch.ones_like(v)) / 2 if full else rows
+    rows = rows + log(2 * pi) / 2 if full else rows
     return narrow(reduced(rows, reduction), input)
 
 
