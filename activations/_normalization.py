@@ -59,6 +59,7 @@ def _uncoupled(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     truth=_rms_norm_truth,
     domains={"weight": _PLACES, "eps": POSITIVE},
     coupled="last",
+    precision="normwise",
     cases=({}, {"eps": 0.25}),
     differs={
         **_WEIGHT,
@@ -225,6 +226,7 @@ def _with_eps_outside(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Te
     truth=_layer_norm_truth,
     domains={"weight": _PLACES, "bias": _PLACES, "eps": POSITIVE},
     coupled="last",
+    precision="normwise",
     cases=({}, {"eps": 0.25}),
     differs={**_WEIGHT, "bias": "torch's None is 0"},
     mistakes={
@@ -389,6 +391,7 @@ def _normalize_truth(x: Any, p: Any, eps: Any) -> Any:
     torch=lambda x, p, dim, eps: F.normalize(x, p, dim, eps),
     truth=_normalize_truth,
     domains={"p": NORM_DEGREE, "eps": POSITIVE},
+    precision="normwise",
     cases=({}, {"p": 3.0, "eps": 0.5}),
     differs={"dim": "torch's 1 is a dimension that one row alone has not"},
 )

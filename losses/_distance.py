@@ -6,6 +6,7 @@ The body of a loss is the unreduced loss of every row, that of a gradient its de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -238,6 +239,13 @@ def _closer(a: Any, b: Any) -> Any:
     return b if b[0] < a[0] else a
 
 
+def _counts(lacks: Any, size: Any) -> Any:
+    """1 where the margin is not reached, 0 where it is, NaN where float64 cannot tell."""
+    if abs(lacks[0]) < 2.0**-50 * size[0]:
+        return math.nan
+    return int(lacks[0] > 0)
+
+
 def _triplet_truth(
     anchor: Any, positive: Any, negative: Any, margin: Any, p: Any, eps: Any, swap: bool
 ) -> Any:
@@ -246,7 +254,7 @@ def _triplet_truth(
     if swap:
         other = series.norm(positive - negative + eps, p)
         far = np.frompyfunc(_closer, 2, 1)(far, other)
-    counts = np.frompyfunc(lambda z: int(z[0] >= 0), 1, 1)(near - far + margin)
+    counts = np.frompyfunc(_counts, 2, 1)(near - far + margin, near + far + margin)
     return np.stack([near * counts, (margin - far) * counts], axis=-1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,24 @@ def test_enough_points(seed: int) -> None:
     for operation in ("softmax", "kl_div", "mse_loss"):
         found = list(verify(Case(operation, {}, "float32", "cpu"), "quick", seed, DTYPES))
         assert found[0].points >= 2000
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "drawn"),
+    [
+        ("pairwise_distance", {"p": 1.0, "eps": 0.25}, 2),
+        ("triplet_margin_loss", {"p": 3.0}, 2),
+        ("cosine_similarity", {}, 1),
+        ("cosine_embedding_loss", {}, 4),
+        ("rms_norm", {}, 1),
+    ],
+)
+def test_numbers_at_corners_and_right_angles(
+    operation: str, given: dict[str, Any], drawn: int
+) -> None:
+    """Seeds that draw an element of 0, a margin that is just reached, and small mixed Hessians."""
+    found = list(verify(Case(operation, given, "float64", "cpu"), "quick", drawn, DTYPES))
+    assert [failure(verdict) for verdict in found if not verdict.passed] == []
 
 
 def test_what_a_judge_can_see_all_see(seed: int) -> None:

@@ -15,7 +15,7 @@ widen it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -493,9 +493,7 @@ def _magnitudes(balls: Derivatives, x: Floats, record: Operation) -> Derivatives
     value, jacobian, hessian = size(balls.value), size(balls.jacobian), size(balls.hessian)
     terms = jacobian[:, :, :, None] if record.kind == "rowwise" else 0.0
     if "normwise" in record.precision:
-        terms = np.zeros_like(hessian)
-        for block in itertools.product(balls.columns.values(), repeat=2):
-            terms[:, :, *block] = hessian[:, :, *block].max((2, 3), keepdims=True)
+        terms = terms + _largest_in_blocks(hessian, list(balls.columns.values()))
     with np.errstate(over="ignore", invalid="ignore"):
         return Derivatives(
             value=value + np.einsum("rm,rkm->rk", x, jacobian),
@@ -503,6 +501,20 @@ def _magnitudes(balls: Derivatives, x: Floats, record: Operation) -> Derivatives
             hessian=(hessian + terms) * (1 + x.max(1))[:, None, None, None],
             columns=balls.columns,
         )
+
+
+def _largest_in_blocks(hessian: Floats, columns: Sequence[slice]) -> Floats:
+    """Return for every second derivative the largest of its block of two arguments.
+
+    Of two different ones it is at least the geometric mean of those of each by itself: where the
+    whole mixed block is small, as of vectors at right angles, its terms are not.
+    """
+    largest = np.zeros_like(hessian)
+    own = [np.sqrt(hessian[:, :, c, c].max((2, 3), keepdims=True)) for c in columns]
+    for (a, of_a), (b, of_b) in itertools.product(zip(columns, own, strict=True), repeat=2):
+        block = hessian[:, :, a, b].max((2, 3), keepdims=True)
+        largest[:, :, a, b] = np.maximum(block, of_a * of_b)
+    return largest
 
 
 def _with_usual_terms(

@@ -64,23 +64,30 @@ def xlogy(x: Any, y: Any) -> Any:
 
 def magnitude(x: Any) -> Any:
     """Return the magnitudes of an array, with a derivative of 0 at 0."""
-    return np.frompyfunc(lambda z: z if z[0] > 0 else -z if z[0] < 0 else 0 * z, 1, 1)(x)
+    return np.frompyfunc(_magnitude, 1, 1)(x)
 
 
 def norm(u: Any, p: Any) -> Any:
-    """Return the p-norm of every row of an array; where it is 0 it has no derivative."""
+    """Return the p-norm of every row of an array; where it is 0 it has no derivative.
+
+    The magnitude of an element that is 0 has the derivative 0, as in torch.
+    """
 
     def power(x: Any) -> Any:
-        size = x if x[0] > 0 else -x
-        if p in (1, 2):
-            return size if p == 1 else size * size
-        return 0 * x if x[0] == 0 else (size.log() * p).exp()
+        if p == 2:
+            return x * x
+        size = _magnitude(x)
+        return size if p == 1 or size[0] == 0 else (size.log() * p).exp()
 
     def root(t: Any) -> Any:
         return t.sqrt() if p == 2 or t[0] == 0 else (t.log() / p).exp()
 
     total = np.frompyfunc(power, 1, 1)(u).sum(-1)
     return total if p == 1 else np.frompyfunc(root, 1, 1)(total)
+
+
+def _magnitude(x: Any) -> Any:
+    return x if x[0] > 0 else -x if x[0] < 0 else 0 * x
 
 
 def _xlogy(x: Any, y: Any) -> Any:
