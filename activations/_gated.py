@@ -112,7 +112,7 @@ def silu_second_derivative(x: Tensor, /) -> Tensor:
     t, e, upper = _logistic(x)
     lower, a = e.value * upper, t.abs()
     factor = 2 - a + 2 * a * lower  # 2 − x tanh(x/2)
-    return e.times(factor * upper * (1 - lower))
+    return e.times(factor / (1 + e.value * (2 + e.value)))  # over (1 + e)²
 
 
 SILU_SLOPE = float32.Root(

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from docs.tables import replace_between, table
 from gradref.declare.operation import Facts, Operation, called
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
 
 PATH = Path(__file__).parent / "conventions.md"
 
 
 def made() -> dict[Path, str]:
     """Return the document with its tables."""
-    records = [record for record in operations() if record.facts is not None]
+    every = [*operations(), *batch_losses()]
+    records = [record for record in every if record.facts is not None]
     text = replace_between(PATH.read_text(), "kinks", kinks(records))
     text = replace_between(text, "limits", limits(records))
-    return {PATH: replace_between(text, "differences", differences(operations()))}
+    return {PATH: replace_between(text, "differences", differences(every))}
 
 
 def settings(record: Operation) -> Iterator[tuple[str, Facts]]:
@@ -66,5 +67,6 @@ def differences(records: list[Operation]) -> list[str]:
 def _ours(record: Operation, name: str) -> str:
     """Return an argument as it is here."""
     if name in record.parameters:
-        return f"`{name}={record.parameters[name]!r}`"
+        default = record.parameters[name]
+        return f"`{name}={getattr(default, '__name__', repr(default))}`"
     return f"`{name}`" if name in record.arguments else f"no `{name}`"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch.nn.functional as F
 
-import losses
 from docs.tables import table
 from gradref.declare.operation import Operation
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
 from gradref.report.summary import FROM_OUTPUT, ORDERS, Line, lines
 from gradref.report.text import ulp
 from gradref.runs.run import Run
@@ -54,13 +53,6 @@ OTHER = {
 }
 """The names of torch.nn.functional that are neither an activation nor a loss, by what they are."""
 
-PLAIN = {
-    "ctc_loss": "tests/test_sequence.py",
-    "linear_cross_entropy": "tests/test_sequence.py",
-    "triplet_margin_with_distance_loss": "tests/test_distance.py",
-}
-"""Functions that no declaration reaches, and where they are tested instead."""
-
 HEAD = """\
 # Coverage
 
@@ -85,13 +77,16 @@ def of_torch() -> list[str]:
 
 def missing() -> list[str]:
     """Return those that are not ours."""
-    known = {record.name for record in operations()} | PLAIN.keys()
-    return [name for name in of_torch() if name not in known]
+    return [name for name in of_torch() if name not in _records()]
+
+
+def _records() -> dict[str, Operation]:
+    return {record.name: record for record in (*operations(), *batch_losses())}
 
 
 def document(run: Run) -> str:
     """Return the page for a run of ``gradref verify``."""
-    records = {record.name: record for record in operations()}
+    records = _records()
     named = of_torch()
     sections = {
         "torch.nn.functional": [name for name in named if name in records],
@@ -102,8 +97,7 @@ def document(run: Run) -> str:
     for title, names in sections.items():
         text += [f"## {title}", "", f"{len(names)} functions.", ""]
         text += [*table(COLUMNS, (_row(records[name], found) for name in names)), ""]
-    text += ["## Functions beside the declarations", "", *table(("function", "tests"), _plain())]
-    return "\n".join([*text, ""])
+    return "\n".join(text)
 
 
 def _row(record: Operation, found: list[Line]) -> list[str]:
@@ -125,9 +119,3 @@ def _errors(found: list[Line], whose: str) -> Iterator[str]:
         errors = [getattr(line, whose) for line in found if line.order == order]
         known = [error for error in errors if error is not None]
         yield ulp(max(known)) if known else "none"
-
-
-def _plain() -> Iterator[list[str]]:
-    for name, tests in PLAIN.items():
-        assert callable(getattr(losses, name))
-        yield [f"`{name}`", f"`{tests}`"]

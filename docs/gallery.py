@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
 from gradref.report import documentation
 from gradref.report.page import Card, Figure, Measured
 
@@ -23,7 +23,8 @@ numbers. `gradref report` writes a page with all of this, and with the verdicts.
 
 def cards() -> list[Card]:
     """Return a card for each operation."""
-    return [Card(r, Measured()) for r in sorted(operations(), key=lambda r: (r.package, r.name))]
+    every = (*operations(), *batch_losses())
+    return [Card(r, Measured()) for r in sorted(every, key=lambda r: (r.package, r.name))]
 
 
 def figures(card: Card) -> Iterator[tuple[str, Figure]]:

@@ -132,7 +132,7 @@ def verify(
     from gradref.runs.verify import jobs, verify_all
 
     console, start = Console(), time.perf_counter()
-    records = _operations(operation)
+    records = _with_batches(operation)
     devices, skipped = _devices(device)
     chosen = _dtypes(dtype or DTYPES)
     orders = tuple(sorted(set(order or (0, 1, 2))))
@@ -433,7 +433,7 @@ def report(
     """
     from gradref.report.page import Measured, write_page
 
-    records = _operations(operation)
+    records = _with_batches(operation)
     files = (verdicts or (), checked or (), certificates or (), benchmarks or ())
     try:
         measured = Measured.read(*files)
@@ -449,7 +449,7 @@ def list_operations() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console, records = Console(), _operations(None)
+    console, records = Console(), _with_batches(None)
     for package in dict.fromkeys(record.module.split(".")[0] for record in records):
         table = Table(
             title=f"[bold]{package}[/]", title_justify="left", box=None, show_header=False
@@ -509,6 +509,13 @@ def _operations(names: list[str] | None) -> list[Any]:
         return operations(*(names or ()))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _with_batches(names: list[str] | None) -> list[Any]:
+    """Return the operations that are named, or all with the losses of a batch."""
+    from gradref.declare.registry import batch_losses
+
+    return _operations(names) + ([] if names else batch_losses())
 
 
 def _devices(wanted: list[str] | None) -> tuple[list[str], dict[str, str]]:

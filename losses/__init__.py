@@ -1,20 +1,21 @@
 """Losses and information measures, their gradients and Hessian products, rounded once.
 
-What is public stands in the ``__all__`` of each family, and only there. The plain functions of
-_chosen_distance.py, _linear.py and _sequence.py are none of the declared ones, which ``__all__``
-lists.
+What is public stands in the ``__all__`` of each family, and only there.
 """
 
 from losses import (
+    _chosen_distance,
     _classification,
     _distance,
     _focal,
     _information,
     _language_models,
     _likelihood,
+    _linear,
     _margin,
     _multilabel,
     _regression,
+    _sequence,
     _similarity,
 )
 from losses._chosen_distance import *
@@ -32,13 +33,16 @@ from losses._sequence import *
 from losses._similarity import *
 
 __all__: list[str] = []
+__all__ += _chosen_distance.__all__
 __all__ += _classification.__all__
 __all__ += _distance.__all__
 __all__ += _focal.__all__
 __all__ += _information.__all__
 __all__ += _language_models.__all__
 __all__ += _likelihood.__all__
+__all__ += _linear.__all__
 __all__ += _margin.__all__
 __all__ += _multilabel.__all__
 __all__ += _regression.__all__
+__all__ += _sequence.__all__
 __all__ += _similarity.__all__

@@ -1,23 +1,26 @@
 """The triplet loss with a distance of the caller's choice.
 
-These are plain functions: what they are a function of depends on the distance.
+It is a loss of a batch: what it computes of a row is up to the distance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, narrowed, reject, widen
-from gradref.declare.operation import Operation, operation, undeclared
-from gradref.formula.weighting import check_reduction, reduced, times_grad_output
-from losses._distance import Argument, Reduction, pairwise_distance
+from gradref.declare import batch_loss, gradient, hessian_diagonal, hvp
+from gradref.declare.operation import Operation, operation
+from gradref.formula.weighting import check_choice, check_reduction, reduced, times_grad_output
+from losses._distance import Argument, Reduction, pairwise_distance, triplet_margin_truth
 
 __all__ = [
     "triplet_margin_with_distance_loss",
@@ -29,6 +32,30 @@ __all__ = [
 Distance = Callable[..., Any]
 
 
+def _truth(
+    anchor: Any, positive: Any, negative: Any, distance_function: Distance, margin: Any, swap: bool
+) -> Any:
+    p, eps = (operation(distance_function).parameters[name] for name in ("p", "eps"))
+    return triplet_margin_truth(anchor, positive, negative, margin, p, eps, swap)
+
+
+def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> dict[str, Any]:
+    shape = (301, 65) if is_large else (4, 3)
+    return {name: rng.normal(size=shape) for name in ("anchor", "positive", "negative")}
+
+
+@batch_loss(
+    torch=F.triplet_margin_with_distance_loss,
+    truth=_truth,
+    shares=lambda anchor, **_: anchor[:, 0] * 0 + 1 / len(anchor),
+    draw=_draw,
+    precision="absolute",
+    cases=({}, {"swap": True, "margin": 3.0}),
+    differs={
+        "distance_function": "a declared one, as its derivatives are asked of it; torch's None is"
+        " pairwise_distance"
+    },
+)
 def triplet_margin_with_distance_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -46,8 +73,8 @@ def triplet_margin_with_distance_loss(
     d is any declared function of two vectors, as ``pairwise_distance``, ``euclidean_norm`` or one
     of yours, since its derivatives are asked of it; torch's autograd derives any function. With
     ``swap`` the distance to n is the smaller one of those from a and from p; of equal ones each
-    counts half. Shape (..., n) gives (...): one shape, nothing is broadcast. float64, float32,
-    float16, bfloat16.
+    counts half. Domain ℝⁿ, codomain [0, ∞). Shape (..., n) gives (...): one shape, nothing is
+    broadcast. float64, float32, float16, bfloat16.
 
     Raises TypeError for a ``distance_function`` that is not declared, ValueError for two shapes, a
     ``margin`` that is not finite, or an unknown reduction.
@@ -62,6 +89,7 @@ def triplet_margin_with_distance_loss(
     return triplet.given(reduced(triplet.lacks.clamp(min=0), reduction))
 
 
+@gradient(triplet_margin_with_distance_loss)
 def triplet_margin_with_distance_loss_gradient(
     anchor: Tensor,
     positive: Tensor,
@@ -84,6 +112,7 @@ def triplet_margin_with_distance_loss_gradient(
     return triplet.combined("gradient", reduction, grad_output, wrt)
 
 
+@hvp(triplet_margin_with_distance_loss)
 def triplet_margin_with_distance_loss_hvp(
     anchor: Tensor,
     positive: Tensor,
@@ -98,7 +127,7 @@ def triplet_margin_with_distance_loss_hvp(
     along: Argument = "anchor",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\partial^2 d\,v` of the distances that depend on both arguments.
+    r""":math:`\pm \partial^2 d\,v` of the distances that depend on both arguments.
 
     >>> a, n = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
     >>> triplet_margin_with_distance_loss_hvp(a, n, a, a, wrt="positive", along="positive")
@@ -112,6 +141,7 @@ def triplet_margin_with_distance_loss_hvp(
     return triplet.combined("hvp", reduction, grad_output, wrt, along, tangent=vector)
 
 
+@hessian_diagonal(triplet_margin_with_distance_loss)
 def triplet_margin_with_distance_loss_hessian_diagonal(
     anchor: Tensor,
     positive: Tensor,
@@ -124,7 +154,7 @@ def triplet_margin_with_distance_loss_hessian_diagonal(
     wrt: Argument = "anchor",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r"""The Hessian diagonals of the distances that depend on an argument, with their signs.
+    r""":math:`\pm \partial^2 d / \partial x_i^2` of the distances that depend on an argument x.
 
     >>> a, n = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
     >>> triplet_margin_with_distance_loss_hessian_diagonal(a, n, a, wrt="positive")
@@ -132,15 +162,6 @@ def triplet_margin_with_distance_loss_hessian_diagonal(
     """
     triplet = _Triplet.of(anchor, positive, negative, distance_function, margin, swap)
     return triplet.combined("hessian_diagonal", reduction, grad_output, wrt)
-
-
-undeclared(
-    triplet_margin_with_distance_loss,
-    triplet_margin_with_distance_loss_gradient,
-    "anchor",
-    "positive",
-    "negative",
-)
 
 
 PAIRS = (("anchor", "positive"), ("anchor", "negative"), ("positive", "negative"))
@@ -204,6 +225,9 @@ class _Triplet:
         **more: Tensor,
     ) -> Tensor:
         """Return a derivative of the loss: those of the distances, with their weights."""
+        check_choice("wrt", wrt, *self.points)
+        if along is not None:
+            check_choice("along", along, *self.points)
         check_reduction(reduction)
         scale = torch.ones_like(self.lacks)
         if reduction == "mean":

@@ -246,7 +246,7 @@ def _counts(lacks: Any, size: Any) -> Any:
     return int(lacks[0] > 0)
 
 
-def _triplet_truth(
+def triplet_margin_truth(
     anchor: Any, positive: Any, negative: Any, margin: Any, p: Any, eps: Any, swap: bool
 ) -> Any:
     near = series.norm(anchor - positive + eps, p)
@@ -260,7 +260,7 @@ def _triplet_truth(
 
 @loss(
     torch=F.triplet_margin_loss,
-    truth=_triplet_truth,
+    truth=triplet_margin_truth,
     domains={
         "anchor": REAL,
         "positive": REAL,

@@ -391,7 +391,7 @@ def tweedie_nll_loss_hessian_diagonal(
     elif wrt == "target":
         result = torch.zeros_like(target)
     else:
-        by_target = (power - 1) * _times_exp(target, 1 - power, input)
+        by_target = _times_exp((power - 1) * target, 1 - power, input)
         result = (2 - power) * _exp(2 - power, input) + by_target
     return torch.where(input.isnan() | target.isnan(), nan, result)
 

@@ -10,27 +10,33 @@ and the sum of the others, the second makes a derivative: with a the coefficient
           \frac{\partial \ell}{\partial W} = G^T x, \quad
           \frac{\partial \ell}{\partial b} = G^T 1
 
-These are plain functions: an operation has rows of one length, here x is as long as the features
-and the target chooses among the classes.
+It is a loss of a batch: all rows share W and b.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
-from gradref.declare.operation import undeclared
-from gradref.formula.weighting import check_reduction, times_grad_output
-from losses._classification import Reduction
+from gradref.declare import batch_loss, gradient, hessian_diagonal, hvp
+from gradref.declare.domains import CLASS_WEIGHT, DISTRIBUTION, REAL
+from gradref.formula.weighting import check_choice, check_reduction, times_grad_output
+from losses._classification import (
+    CLASS_INDEX,
+    Reduction,
+    cross_entropy_truth,
+)
 
 __all__ = [
     "linear_cross_entropy",
@@ -41,10 +47,83 @@ __all__ = [
 
 LinearArgument = Literal["input", "linear_weight", "linear_bias"]
 
+_IGNORED = -100
+"""What None stands for."""
+
 ROWS, CLASSES = 256, 512
 """The size of a tile: 1 MiB in float64."""
 
 
+def _truth(
+    input: Any,
+    linear_weight: Any,
+    target: Any,
+    linear_bias: Any,
+    weight: Any,
+    ignore_index: int | None,
+    label_smoothing: Any,
+) -> Any:
+    logits = (input[:, None] * linear_weight).sum(-1)
+    logits = logits if linear_bias is None else logits + linear_bias
+    ignored = _IGNORED if ignore_index is None else ignore_index
+    return cross_entropy_truth(logits, target, weight, ignored, label_smoothing).sum(-1)
+
+
+def _shares(input: Any, target: Any, weight: Any, ignore_index: int | None, **_: Any) -> Any:
+    ones = input[:, 0] * 0 + 1
+    if target.dtype == object:
+        return ones / len(input)
+    counted = (target != (_IGNORED if ignore_index is None else ignore_index)).astype(int)
+    return ones / (counted if weight is None else counted * weight[target]).sum()
+
+
+def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> dict[str, Any]:
+    """Logits of a few units, of which some rows have a class that leads."""
+    rows, features, classes = (301, 70, 1031) if is_large else (5, 3, 4)
+    has_classes = "target" not in case
+    arrays = {
+        "input": rng.normal(size=(rows, features)) * rng.choice([0.1, 1.0, 5.0], (rows, 1)),
+        "linear_weight": rng.normal(size=(classes, features)) * 2 / features**0.5,
+        "target": rng.integers(0, classes, rows)
+        if has_classes
+        else rng.dirichlet(np.ones(classes), rows),
+    }
+    if "linear_bias" in case:
+        arrays["linear_bias"] = rng.normal(size=classes)
+    if "weight" in case:
+        arrays["weight"] = rng.choice([0.25, 1.0, 3.0], classes)
+    return arrays
+
+
+def _torch(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    ignore_index: int | None = None,
+    **more: Any,
+) -> Tensor:
+    """What torch before 2.13 composes."""
+    ignored = _IGNORED if ignore_index is None else ignore_index
+    logits = F.linear(input, linear_weight, linear_bias)
+    return F.cross_entropy(logits, target, ignore_index=ignored, **more)
+
+
+@batch_loss(
+    torch=getattr(F, "linear_cross_entropy", _torch),
+    truth=_truth,
+    shares=_shares,
+    draw=_draw,
+    domains={"target": (CLASS_INDEX, DISTRIBUTION)},
+    precision="absolute, normwise",
+    cases=(
+        {},
+        {"linear_bias": REAL, "weight": CLASS_WEIGHT, "ignore_index": 1, "label_smoothing": 0.125},
+        {"target": DISTRIBUTION, "linear_bias": REAL},
+    ),
+    differs={"options": "torch's choose how many logits it stores; ours are never stored whole"},
+)
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -88,6 +167,7 @@ def linear_cross_entropy(
     return problem.restore(problem.reduced(reduction))
 
 
+@gradient(linear_cross_entropy)
 def linear_cross_entropy_gradient(
     input: Tensor,
     linear_weight: Tensor,
@@ -120,6 +200,7 @@ def linear_cross_entropy_gradient(
     return problem.restore(of_rows.contracted(wrt, (of_rows.slope, factor)))
 
 
+@hvp(linear_cross_entropy)
 def linear_cross_entropy_hvp(
     input: Tensor,
     linear_weight: Tensor,
@@ -156,6 +237,7 @@ def linear_cross_entropy_hvp(
     return problem.restore(of_rows.contracted(wrt, *products))
 
 
+@hessian_diagonal(linear_cross_entropy)
 def linear_cross_entropy_hessian_diagonal(
     input: Tensor,
     linear_weight: Tensor,
@@ -188,15 +270,6 @@ def linear_cross_entropy_hessian_diagonal(
     factor = problem.factor(wrt)
     squares = of_rows.contracted(wrt, (of_rows.curvature, lambda part: factor(part).square()))
     return problem.restore(squares)
-
-
-undeclared(
-    linear_cross_entropy,
-    linear_cross_entropy_gradient,
-    "input",
-    "linear_weight",
-    "linear_bias",
-)
 
 
 # --- one call ------------------------------------------------------------------------------------
@@ -245,7 +318,7 @@ class _Problem:
         if linear_bias is not None:
             given["linear_bias"] = _of_classes("linear_bias", linear_bias, len(w))
         weights = w.new_ones(len(w)) if weight is None else _of_classes("weight", weight, len(w))
-        if (weights < 0).any():
+        if not arrays.has_no_values(weights) and (weights < 0).any():
             reject("weight", f"a value of {weights.min().item()}", "weights >= 0")
         targets, is_ignored = _targets(target, (*x.shape[:-1], len(w)), ignore_index)
         return cls(
@@ -329,17 +402,12 @@ class _Problem:
     def tangent(self, tangent: Any, along: str) -> Factor:
         """Return what takes rows, or classes, of a vector of the shape of an argument."""
         vector, _ = _floats("tangent", tangent)
-        self.check("along", along)
+        check_choice("along", along, *self.given)
         if vector.shape != self.given[along].shape:
             wants = f"shape {tuple(self.given[along].shape)}, as {along}"
             reject("tangent", f"shape {tuple(vector.shape)}", wants)
         matrix = vector[:, None] if along == "linear_bias" else vector.reshape(-1, self.x.shape[1])
         return self.by_row(matrix) if along == "input" else lambda classes: widen(matrix[classes])
-
-    def check(self, role: str, argument: str) -> None:
-        """Refuse to differentiate by what is no argument of this call."""
-        if argument not in self.given:
-            reject(role, repr(argument), "one of " + ", ".join(map(repr, self.given)))
 
     def softmax(self) -> _Softmax:
         """Return the softmax of every row, after a pass over all classes."""
@@ -492,7 +560,7 @@ class _Derivatives:
 
     def contracted(self, wrt: str, *products: tuple[Tile, Factor]) -> Tensor:
         """Return tiles times factors: their sum over the classes by x, over the rows by W and b."""
-        self.problem.check("wrt", wrt)
+        check_choice("wrt", wrt, *self.problem.given)
         problem, given = self.problem, self.problem.given[wrt]
         result = given.new_empty(given.shape)
         matrix = result.view(-1, 1 if wrt == "linear_bias" else problem.w.shape[1])
@@ -564,14 +632,15 @@ def _targets(target: Any, logits: tuple[int, ...], ignored: int | None) -> tuple
     if t.is_floating_point():
         if ignored is not None:
             reject("ignore_index", ignored, "None where the target is probabilities")
-        if (outside := (t < 0) | (t > 1)).any():
+        outside = (t < 0) | (t > 1)
+        if not arrays.has_no_values(t) and outside.any():
             reject("target", f"a value of {t[outside][0].item()}", "probabilities in [0, 1]")
         t = t.reshape(-1, classes)
         return t, torch.zeros_like(t[:, 0], dtype=torch.bool)
     t = t.reshape(-1).to(torch.int64)
-    is_ignored = t == (-100 if ignored is None else ignored)
+    is_ignored = t == (_IGNORED if ignored is None else ignored)
     outside = ((t < 0) | (t >= classes)) & ~is_ignored
-    if outside.any():
+    if not arrays.has_no_values(t) and outside.any():
         wants = f"class indices in [0, {classes})"
         reject("target", f"a value of {t[outside][0].item()}", wants, IndexError)
     return t, is_ignored

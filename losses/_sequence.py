@@ -12,32 +12,97 @@ where j − 2 counts if it is another class. State 0 is the start, which emits n
 once. The share of i in the sum is the probability that a path which is in j came from i: backwards
 through these shares goes :math:`\gamma_t(j)`, the probability that a path of the labels is in j.
 
-These are plain functions: an operation has rows of one length that know nothing of each other.
+It is a loss of a batch: sequences and their labels have lengths of their own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
-from gradref.declare.operation import undeclared
-from gradref.formula.weighting import check_reduction, times_grad_output
+from gradref.declare import batch_loss, gradient, hessian_diagonal, hvp
+from gradref.formula.weighting import check_choice, check_reduction, times_grad_output
 from losses._classification import Reduction
 
 __all__ = ["ctc_loss", "ctc_loss_gradient", "ctc_loss_hessian_diagonal", "ctc_loss_hvp"]
 
 Lengths = Tensor | Sequence[int] | int
+Sequences = Literal["log_probs"]
 
 
+def _truth(
+    log_probs: Any,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int,
+    zero_infinity: bool,
+) -> Any:
+    p = np.exp(log_probs)
+    lengths = zip(input_lengths, target_lengths, strict=True)
+    sums = [_all_paths(p[:t, i], targets[i, :n], blank) for i, (t, n) in enumerate(lengths)]
+    return np.array([0 * a if zero_infinity and a[0].is_zero() else -a.log() for a in sums])
+
+
+def _all_paths(p: Any, labels: Any, blank: int) -> Any:
+    """The sum of the probabilities of all paths: of each state, and then of the next time."""
+    states = [blank, *(c for label in labels for c in (label, blank))]
+    zero = 0 * p[0, 0]
+    sums = [p[0, c] if j < 2 else zero for j, c in enumerate(states)]
+    for now in p[1:]:
+        came = [
+            sums[j]
+            + (sums[j - 1] if j >= 1 else zero)
+            + (sums[j - 2] if j >= 2 and c != states[j - 2] else zero)
+            for j, c in enumerate(states)
+        ]
+        sums = [a * now[c] for a, c in zip(came, states, strict=True)]
+    return sum(sums[-2:], zero)
+
+
+def _shares(log_probs: Any, target_lengths: Any, **_: Any) -> Any:
+    ones = log_probs[0, :, 0] * 0 + 1
+    return ones / np.maximum(target_lengths, 1) / len(ones)
+
+
+def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> dict[str, Any]:
+    """Sequences with repeated labels; the second has no path where its loss is then 0."""
+    times, count, classes, labels = (70, 5, 40, 20) if is_large else (5, 2, 4, 3)
+    logits = rng.normal(size=(times, count, classes)) * rng.choice([0.3, 1.0, 3.0])
+    known = [c for c in range(classes) if c != case.get("blank", 0)]
+    targets = rng.choice(known, (count, labels))
+    targets[0, 1] = targets[0, 0]
+    short = (2, 3) if case.get("zero_infinity") else (times - 1, labels - 1)
+    lengths = np.array([(times, labels)] * count)
+    lengths[1] = short
+    return {
+        "log_probs": logits - np.log(np.exp(logits).sum(-1, keepdims=True)),
+        "targets": targets,
+        "input_lengths": lengths[:, 0].copy(),
+        "target_lengths": lengths[:, 1].copy(),
+    }
+
+
+@batch_loss(
+    torch=F.ctc_loss,
+    truth=_truth,
+    shares=_shares,
+    draw=_draw,
+    precision="normwise",
+    cases=({}, {"blank": 2, "zero_infinity": True}),
+    differs={"log_probs": "torch's gradient is that by logits before a log_softmax"},
+    mistakes={"the gradient is that by logits which log_softmax follows, as torch's": F.ctc_loss},
+)
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -76,6 +141,7 @@ def ctc_loss(
     return lattice.reduced(reduction, zero_infinity)
 
 
+@gradient(ctc_loss)
 def ctc_loss_gradient(
     log_probs: Tensor,
     targets: Tensor,
@@ -85,6 +151,7 @@ def ctc_loss_gradient(
     reduction: Reduction = "mean",
     zero_infinity: bool = False,
     *,
+    wrt: Sequences = "log_probs",
     grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`\partial \ell / \partial x_t(c) = -g_t(c)`, the probability that a path of the labels
@@ -99,9 +166,11 @@ def ctc_loss_gradient(
             [-0.1429, -0.8571]])
     """
     lattice = _Lattice.of(log_probs, targets, input_lengths, target_lengths, blank)
+    check_choice("wrt", wrt, "log_probs")
     return lattice.pulled_back(lattice.emitted, reduction, zero_infinity, grad_output)
 
 
+@hvp(ctc_loss)
 def ctc_loss_hvp(
     log_probs: Tensor,
     targets: Tensor,
@@ -112,6 +181,8 @@ def ctc_loss_hvp(
     reduction: Reduction = "mean",
     zero_infinity: bool = False,
     *,
+    wrt: Sequences = "log_probs",
+    along: Sequences = "log_probs",
     grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`-\dot g_t(c)`, minus the covariance of what is emitted with :math:`\sum x \cdot v`.
@@ -122,10 +193,13 @@ def ctc_loss_hvp(
             [ 0.0612, -0.0612]])
     """
     lattice = _Lattice.of(log_probs, targets, input_lengths, target_lengths, blank)
+    check_choice("wrt", wrt, "log_probs")
+    check_choice("along", along, "log_probs")
     vector = lattice.vector(tangent)
     return lattice.pulled_back(lattice.moved(vector), reduction, zero_infinity, grad_output)
 
 
+@hessian_diagonal(ctc_loss)
 def ctc_loss_hessian_diagonal(
     log_probs: Tensor,
     targets: Tensor,
@@ -135,6 +209,7 @@ def ctc_loss_hessian_diagonal(
     reduction: Reduction = "mean",
     zero_infinity: bool = False,
     *,
+    wrt: Sequences = "log_probs",
     grad_output: Tensor | None = None,
 ) -> Tensor:
     r""":math:`-g_t(c)\,(1 - g_t(c))`: one class is emitted at a time, or not.
@@ -147,18 +222,12 @@ def ctc_loss_hessian_diagonal(
             [-0.1224, -0.1224]])
     """
     lattice = _Lattice.of(log_probs, targets, input_lengths, target_lengths, blank)
+    check_choice("wrt", wrt, "log_probs")
     g = lattice.emitted
     best = g.argmax(-1, keepdim=True)
     rest = g.scatter(-1, best, 0).sum(-1, keepdim=True)
     spread = g * torch.where(g > 0.5, rest, 1 - g)
     return lattice.pulled_back(spread, reduction, zero_infinity, grad_output)
-
-
-undeclared(
-    ctc_loss,
-    ctc_loss_gradient,
-    "log_probs",
-)
 
 
 # --- the lattice ---------------------------------------------------------------------------------

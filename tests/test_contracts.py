@@ -22,7 +22,7 @@ from gradref.contenders.ours import Ours
 from gradref.contenders.witness import Torch
 from gradref.declare import elementwise
 from gradref.declare.operation import Facts, Operation, operation
-from gradref.declare.registry import declared, operations
+from gradref.declare.registry import batch_losses, declared, operations
 from gradref.judge import gates
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.trial import Trial
@@ -96,7 +96,8 @@ def test_derivatives_take_the_parameters_of_the_function(record: Operation) -> N
 
 
 def functions() -> list[Callable[..., Any]]:
-    return [f for r in RECORDS for f in (r.function, *r.derivatives.values())]
+    every = (*RECORDS, *batch_losses())
+    return [f for r in every for f in (r.function, *r.derivatives.values())]
 
 
 @pytest.mark.parametrize("function", functions(), ids=lambda f: f.__name__)
@@ -104,7 +105,7 @@ def test_docstring(function: Callable[..., Any]) -> None:
     text = function.__doc__ or ""
     assert ":math:" in text or ".. math::" in text
     assert ">>>" in text
-    record = operation(function)
+    record: Operation = function.operation  # type: ignore[attr-defined]  # all are declared
     if function is not record.function:
         return
     for word in ("Domain", "float64", "Source:"):
@@ -119,7 +120,7 @@ def test_docstring(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("package", [activations, losses])
 def test_everything_public_is_declared(package: Any) -> None:
     for name in package.__all__:
-        record = operation(getattr(package, name))
+        record = getattr(package, name).operation
         known = (record.function, *record.derivatives.values())
         assert getattr(package, name) in known
         assert name.startswith(record.name)

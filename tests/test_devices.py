@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,12 +15,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import activations
 import losses
 from gradref.declare.operation import REAL, Domain, Operation, choices, formula_of
+from gradref.declare.registry import batch_losses
 from gradref.environment import environment
 
 ROWS, CLASSES = 3, 6
-FUNCTIONS = [
+PUBLIC = [
     getattr(package, name) for package in (activations, losses) for name in sorted(package.__all__)
 ]
+FUNCTIONS = [function for function in PUBLIC if function.operation.kind != "batch"]
 
 
 def array(domains: tuple[Domain, ...], wants_float: bool, dtype: torch.dtype) -> Tensor:
@@ -80,6 +83,33 @@ def test_results_are_where_the_arguments_are(function: Any, kind: torch.dtype) -
             assert result.device == torch.device("cuda", 0), chosen
             assert result.dtype == kind, chosen
             assert tuple(result.shape) == result_shape(function, record, **made), chosen
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("record", batch_losses(), ids=lambda r: r.name)
+def test_results_of_a_batch_are_where_the_arguments_are(
+    record: Operation, kind: torch.dtype
+) -> None:
+    if record.name == "ctc_loss":
+        pytest.skip("its lattice is as long as the labels, whose numbers a fake tensor has not")
+    if record.name == "linear_cross_entropy" and torch.version.cuda is None:
+        pytest.skip("torch built without CUDA cannot index a fake CUDA tensor")
+    for case in record.cases:
+        assert record.draw is not None
+        drawn = record.draw(np.random.default_rng(0), case, False)
+        options = {name: v for name, v in case.items() if name not in drawn}
+        with FakeTensorMode():
+            arrays = {
+                n: torch.zeros(a.shape, device="cuda", dtype=kind if a.dtype == float else int)
+                for n, a in drawn.items()
+            }
+            results = {"": record.function(**arrays, **options)}
+            for wrt in (name for name in record.differentiable if name in drawn):
+                for role in ("gradient", "hessian_diagonal"):
+                    results[wrt] = record.derivatives[role](**arrays, **options, wrt=wrt)
+                    assert results[wrt].shape == arrays[wrt].shape
+            for result in results.values():
+                assert (result.device, result.dtype) == (torch.device("cuda", 0), kind)
 
 
 def test_the_environment_says_which_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gradref.bench.results import Result, append
 from gradref.bench.subjects import BOUND, COMPILED, EAGER, FRESH, OURS, PLAIN
 from gradref.cli import app
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
 from gradref.judge.verdict import OURS as GRADREF
 from gradref.report import files
 from gradref.runs.check import check_subject
@@ -41,6 +41,8 @@ KERNELS = {"silu": {"forward": silu}}
 """
 
 pytestmark = pytest.mark.xdist_group("page")
+
+COUNT = len(operations()) + len(batch_losses())
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,7 @@ def test_the_first_screen_tells_the_result(page: Any) -> None:
         ):
             assert what.first.bounding_box()["y"] < height
     rows = page.locator(".matrix tbody tr")
-    assert rows.count() == len(operations())
+    assert rows.count() == COUNT
     assert rows.first.inner_text().split()[0] == "silu", "what failed comes first"
     assert "mine.py f" in page.locator(".matrix thead").inner_text()
     failure = page.locator(".yours details").first
@@ -192,12 +194,12 @@ def shown(page: Any) -> list[str]:
 
 
 def test_searches(page: Any) -> None:
-    assert len(shown(page)) == len(operations())
+    assert len(shown(page)) == COUNT
     page.keyboard.press("/")
     page.keyboard.type("log_softmax")
     assert shown(page) == ["log_softmax"]
     assert page.locator("nav a:visible").all_inner_texts() == ["log_softmax"]
-    assert page.get_by_role("status").inner_text() == f"1 of {len(operations())}"
+    assert page.get_by_role("status").inner_text() == f"1 of {COUNT}"
     page.get_by_role("searchbox").fill("nonesuch")
     assert shown(page) == []
     assert page.get_by_text("No operation is like that").is_visible()

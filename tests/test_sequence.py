@@ -6,7 +6,6 @@ import inspect
 import itertools
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import losses
-from gradref.declare.operation import operation
+from gradref.contenders.ours import Ours
+from gradref.judge import gates
+from gradref.judge.batches import BatchExam
+from gradref.judge.questions import Sample
+from gradref.judge.trial import Trial
 from gradref.judge.ulp import errors, spacing, to_floats
-from gradref.truth.hessians import BITS, derivatives, rounded_to_balls
+from gradref.judge.verdict import DTYPES, Case
+from gradref.report.text import failure
+from gradref.runs.verify import verify
+from gradref.truth.hessians import BITS, rounded_to_balls
 from losses import _linear as linear
 
 FLOATS = [torch.float64, torch.float32, torch.bfloat16]
-SHARED = ("linear_weight", "linear_bias")
 Objects = NDArray[Any]
 
 
@@ -44,7 +49,7 @@ def of(got: Any) -> Any:
     return np.frompyfunc(arb, 1, 1)(to_floats(got))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def in_many_bits() -> Iterator[None]:
     """Arb's precision; without it sums of balls are rounded to 53 bits."""
     with ctx.workprec(BITS):
@@ -93,107 +98,25 @@ def arguments(case: dict[str, Any], dtype: torch.dtype) -> tuple[list[Tensor], d
     return [x, w, t], options
 
 
-class Truth:
-    """Loss, gradients and Hessian products of a call by the truth of cross_entropy, in Arb."""
-
-    def __init__(self, given: list[Tensor], options: dict[str, Any]) -> None:
-        self.x, self.w, self.target = given
-        self.options = {"reduction": "mean", "ignore_index": -100, **options}
-        bias = options.get("linear_bias")
-        b = torch.zeros(C) if bias is None else bias
-        arrays = {"input": self.x, "linear_weight": self.w.flatten(), "linear_bias": b}
-        self.wrt = [name for name in arrays if name != "linear_bias" or bias is not None]
-        is_float = self.target.is_floating_point()
-        target = to_floats(self.target) if is_float else self.target.numpy()
-        weight = options.get("weight")
-        more = {"target": target, "weight": None if weight is None else to_floats(weight)}
-        numbers = {name: to_floats(a) for name, a in arrays.items()}
-        if weight is None:
-            more.pop("weight")
-        shared = (*SHARED, "weight")
-        if bias is None:
-            numbers["linear_bias"] = numbers["linear_bias"][None]
-        self.of_rows = derivatives(self._loss, {**numbers, **more}, self.wrt, {}, shared)
-
-    def _loss(
-        self, input: Any, linear_weight: Any, linear_bias: Any, target: Any, weight: Any = None
-    ) -> Any:
-        logits = (input[:, None] * linear_weight.reshape(C, D)).sum(-1) + linear_bias.reshape(1, C)
-        smoothing = arb(self.options.get("label_smoothing", 0.0))
-        cross_entropy = operation(losses.cross_entropy).truth
-        return cross_entropy(logits, target, weight, self.options["ignore_index"], smoothing)
-
-    @cached_property
-    def scale(self) -> Objects:
-        """What each row counts for."""
-        counted = [arb(1)] * N
-        if self.options["reduction"] == "mean":
-            if not self.target.is_floating_point():
-                weight = self.options.get("weight")
-                by_class = [arb(1)] * C if weight is None else of(weight)
-                is_counted = (self.target != self.options["ignore_index"]).tolist()
-                pairs = zip(is_counted, self.target.tolist(), strict=True)
-                counted = [by_class[t] if known else arb(0) for known, t in pairs]
-            return np.array([1 / sum(counted, arb(0))] * N)
-        return np.array(counted)
-
-    def value(self) -> Objects:
-        each = self.of_rows.value.sum(1) * self.scale
-        return each if self.options["reduction"] == "none" else np.array([each.sum()])
-
-    def _summed(self, by_row: Objects, wrt: str) -> Objects:
-        scaled = by_row * self.scale[:, None]
-        return scaled.sum(0) if wrt in SHARED else scaled
-
-    def gradient(self, wrt: str) -> Objects:
-        return self._summed(self.of_rows.jacobian.sum(1)[:, self.of_rows.columns[wrt]], wrt)
-
-    def hessian(self, wrt: str, along: str) -> Objects:
-        columns = self.of_rows.columns
-        return self.of_rows.hessian.sum(1)[:, columns[wrt], columns[along]]
-
-    def hvp(self, wrt: str, along: str, tangent: Tensor) -> Objects:
-        v = of(tangent).reshape(1 if along in SHARED else N, 1, -1)
-        return self._summed((self.hessian(wrt, along) * v).sum(-1), wrt)
-
-    def hessian_diagonal(self, wrt: str) -> Objects:
-        return self._summed(np.diagonal(self.hessian(wrt, wrt), axis1=1, axis2=2), wrt)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_linear_is_near_the_truth(name: str) -> None:
-    """In all dtypes; a float32 result is the nearest one but where float64 cannot tell."""
-    for dtype in FLOATS:
-        given, options = arguments(CASES[name], dtype)
-        truth = Truth(given, options)
-        assert off(losses.linear_cross_entropy(*given, **options), truth.value(), 4) <= 0.5
-        shapes = {"input": given[0], "linear_weight": given[1], "linear_bias": torch.empty(C)}
-        for a in truth.wrt:
-            gradient = losses.linear_cross_entropy_gradient(*given, **options, wrt=a)
-            assert gradient.dtype is dtype
-            assert off(gradient, truth.gradient(a), 8) <= 0.5
-            diagonal = losses.linear_cross_entropy_hessian_diagonal(*given, **options, wrt=a)
-            assert off(diagonal, truth.hessian_diagonal(a), 8) <= 0.5
-            for b in truth.wrt:
-                v = torch.randn(shapes[b].shape).to(dtype)
-                bent = losses.linear_cross_entropy_hvp(*given, v, **options, wrt=a, along=b)
-                assert off(bent, truth.hvp(a, b, v), 32) <= 0.5
+@pytest.mark.parametrize("case", losses.linear_cross_entropy.operation.cases, ids=list)
+@pytest.mark.parametrize("kind", DTYPES)
+def test_linear_of_several_tiles_is_near_the_truth(case: dict[str, Any], kind: str) -> None:
+    """What gradref verify asks, of tiles that small calls have several of each way."""
+    found = list(verify(Case("linear_cross_entropy", case, kind, "cpu"), "smoke", 0))
+    assert [failure(verdict) for verdict in found if not verdict.passed] == []
 
 
 def test_linear_keeps_what_is_left_of_a_certain_row() -> None:
     """Where the target has all but 1e-24 of the probability nothing cancels, in float64."""
     w = torch.arange(C * D, dtype=torch.float64).reshape(C, D) % 5 - 2
     x = 8 * torch.tensor([[-1.0, 3.0, 2.0], [2.0, -3.0, 1.0]], dtype=torch.float64).repeat(3, 1)[:N]
-    target = (x @ w.T).argmax(-1)
-    truth = Truth([x, w, target], {"reduction": "sum"})
-    options: dict[str, Any] = {"reduction": "sum"}
-    assert float(truth.value()[0]) < 1e-9
-    assert off(losses.linear_cross_entropy(x, w, target, **options), truth.value()) <= 4
-    for a in truth.wrt:
-        gradient = losses.linear_cross_entropy_gradient(x, w, target, **options, wrt=a)
-        assert off(gradient, truth.gradient(a)) <= 8
-        diagonal = losses.linear_cross_entropy_hessian_diagonal(x, w, target, **options, wrt=a)
-        assert off(diagonal, truth.hessian_diagonal(a)) <= 16
+    arrays = {"input": x, "linear_weight": w, "target": (x @ w.T).argmax(-1)}
+    ones = torch.ones(C * D, dtype=torch.float64)
+    exam = BatchExam(Case("linear_cross_entropy", {}, "float64", "cpu"), 1, 0)
+    vars(exam)["samples"] = [Sample(arrays, ones[:N], ones, {}, is_one_chunk=True)]
+    assert float(losses.linear_cross_entropy(**arrays)) < 1e-9
+    found = list(Trial(Ours(), gates.OURS, []).verdicts(exam))
+    assert [failure(verdict) for verdict in found if not verdict.passed] == []
 
 
 def test_linear_is_torchs() -> None:
@@ -387,6 +310,7 @@ SEQUENCES = [
 """Times, labels, repeated or none, and the blank."""
 
 
+@pytest.mark.usefixtures("in_many_bits")
 @pytest.mark.parametrize("kind", FLOATS, ids=str)
 @pytest.mark.parametrize(("times", "labels", "blank"), SEQUENCES)
 def test_ctc_is_near_the_sum_over_all_paths(

@@ -12,7 +12,8 @@ import torch
 from conftest import devices, dtypes
 from gradref.contenders.ours import Ours
 from gradref.declare.operation import Operation
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
+from gradref.judge.batches import BatchExam
 from gradref.judge.evidence import SPECIAL
 from gradref.judge.questions import draw_sample, quantities
 from gradref.judge.verdict import DTYPES, Case, Verdict, order_of
@@ -22,14 +23,15 @@ from gradref.runs.verify import verify
 
 def names(record: Operation, case: Case) -> list[str]:
     """The quantities that are declared, each of which has to be judged."""
-    asked = quantities(record, draw_sample(record, case, 1, 1, 0))
-    return [q.name for q in asked if Ours().ways(record, q)]
+    is_batch = record.kind == "batch"
+    (sample,) = BatchExam(case, 1, 0).samples if is_batch else [draw_sample(record, case, 1, 1, 0)]
+    return [q.name for q in quantities(record, sample) if Ours().ways(record, q)]
 
 
 def parameters(config: pytest.Config) -> Iterator[object]:
     for dtype in dtypes(config):
         for device in devices(config):
-            for record in operations():
+            for record in (*operations(), *batch_losses()):
                 for given in record.cases:
                     case = Case(record.name, dict(given), dtype, device)
                     host = Case(record.name, dict(given), dtype, "cpu")

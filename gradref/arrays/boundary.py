@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # there is no public name for it
 from torch.autograd.forward_ad import unpack_dual
 
 from gradref.arrays.rounding import FLOATS, WIDE
@@ -70,6 +71,15 @@ def _enter_tensor(argument: str, value: Tensor) -> Tensor:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
         reject(argument, describe(value), f"one of {names}, or integers", TypeError)
     return value
+
+
+def has_no_values(tensor: Tensor) -> bool:
+    """Return whether torch is tracing or mapping, when nobody can see what a tensor holds."""
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return True
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return True
+    return is_functorch_wrapped_tensor(tensor)
 
 
 def is_differentiated(value: Tensor) -> bool:

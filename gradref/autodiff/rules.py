@@ -25,7 +25,7 @@ from torch.autograd import Function
 from gradref.arrays import describe, is_differentiated, reject
 from gradref.autodiff.lookup import AnyFunction, base, hvp, jvp, vjp
 from gradref.declare.calls import bind
-from gradref.declare.operation import Operation, Undeclared
+from gradref.declare.operation import Operation
 
 
 class _Rule(Function):
@@ -168,8 +168,8 @@ def value_rule(products: Products) -> type[Function]:
     return Value
 
 
-def once_rule(record: Undeclared) -> type[Function]:
-    """Return the rule for a loss without a declaration, by its gradient alone."""
+def once_rule(record: Operation) -> type[Function]:
+    """Return the rule for a loss of a batch, by its gradient alone."""
     names = tuple(record.signature.parameters)
     has_choice = len(record.differentiable) > 1
 
@@ -203,7 +203,7 @@ def once_rule(record: Undeclared) -> type[Function]:
             given = dict(zip(names, _kept(ctx), strict=True))
             pairs = zip(names, ctx.needs_input_grad, strict=True)
             return tuple(
-                record.gradient(
+                record.derivatives["gradient"](
                     **given, grad_output=outputs[0], **({"wrt": name} if has_choice else {})
                 )
                 if need
@@ -229,9 +229,9 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     traces or maps, values are not checked against their domain (class indices, probabilities).
     Call ``as_autograd`` outside of what is compiled.
 
-    ``ctc_loss``, ``linear_cross_entropy`` and ``triplet_margin_with_distance_loss`` have gradients
-    but no declaration: of all this they support one ``backward``, and ``torch.compile`` breaks its
-    graph at them.
+    The losses of a batch, ``ctc_loss``, ``linear_cross_entropy`` and
+    ``triplet_margin_with_distance_loss``, support one ``backward`` of all this, and
+    ``torch.compile`` breaks its graph at them.
 
     Of a kernel that ``fuse`` has made, forward computes value and derivative in one pass and keeps
     the derivative, which backward multiplies: see ``Fused.as_autograd``. What is returned can be
@@ -245,14 +245,14 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
     """
     if isinstance(function, MakesItself):
         return Differentiable(function, function.as_autograd())
-    once: Undeclared | None = getattr(function, "undeclared", None)
-    record: Operation | Undeclared
-    if once is not None:
-        record, applied = once, _outside_graph(once_rule(once))
+    record = getattr(function, "operation", None)
+    if isinstance(record, Operation) and record.kind == "batch" and function is record.function:
+        applied = _outside_graph(once_rule(record))
     else:
         record = base(function)
         products = Products(record, vjp(function), jvp(function), hvp(function))
         applied = _in_graph(record.name, value_rule(products))
+    arrays = record.differentiable if record.kind == "batch" else record.arguments
     constants = set(record.signature.parameters) - set(record.differentiable)
 
     @functools.wraps(function)
@@ -260,7 +260,7 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
         given = bind(record.signature, args, kwargs)
         for name, value in given.items():
             is_left_out = value is None and record.signature.parameters[name].default is None
-            if name in record.arguments and not isinstance(value, Tensor) and not is_left_out:
+            if name in arrays and not isinstance(value, Tensor) and not is_left_out:
                 reject(name, describe(value), "a tensor", TypeError)
             if name in constants and isinstance(value, Tensor) and is_differentiated(value):
                 wants = f"{name}.detach(): it is a constant"

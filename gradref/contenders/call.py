@@ -43,7 +43,7 @@ class Call:
     arrays that a gradient is wanted for, and ``graph`` says what is done with torch's. ``layouts``
     are those of what is not contiguous, by name. With ``earlier`` there is a call before this one,
     with these contents in the very same tensors; if ``together`` at the same time, by another
-    thread.
+    thread. The last of the arrays are passed by the names in ``by_name``.
     """
 
     kernel: str
@@ -54,6 +54,7 @@ class Call:
     tangent: Tensor | None = None
     wrt: tuple[int, ...] = ()
     along: int = 0
+    by_name: tuple[str, ...] = ()
     graph: Graph = "used once"
     layouts: Mapping[str, MemoryLayout] = field(default_factory=dict)
     poisoned: bool = False
@@ -92,7 +93,8 @@ class _Prepared:
 
     @classmethod
     def of(cls, kernel: Kernel, call: Call) -> _Prepared:
-        named = dict(zip(kernel.record.arguments, call.arrays, strict=True))
+        arguments = (*kernel.record.arguments, *call.by_name)
+        named = dict(zip(arguments, call.arrays, strict=True))
         parameters = {k: v for k, v in call.keywords.items() if isinstance(v, Tensor)}
         entered = {
             name: Guarded.of(array, call.layouts.get(name, "contiguous"))
@@ -259,6 +261,19 @@ class UnsteadyError(Exception):
     """A kernel gives different results for the same call."""
 
 
+def _taking(function: Callable[..., Any], by_name: Sequence[str]) -> Callable[..., Any]:
+    """Return a function that takes the last of its arrays by name as one that does not."""
+    if not by_name:
+        return function
+
+    def call(*arrays: Any, **keywords: Any) -> Any:
+        count = len(arrays) - len(by_name)
+        named = dict(zip(by_name, arrays[count:], strict=True))
+        return function(*arrays[:count], **named, **keywords)
+
+    return call
+
+
 def _on_copies(function: Callable[..., Any], written: Sequence[bool], *arrays: Any) -> Any:
     """Call a function with copies of what it writes into: torch forbids that of a leaf."""
     return function(*(x.clone() if w else x for x, w in zip(arrays, written, strict=True)))
@@ -271,7 +286,7 @@ def _invoke(
     tensors: Mapping[str, Tensor],
 ) -> Results:
     """Return the results of a call: the value, or a gradient for each of ``wrt``."""
-    function = kernel.functions[call.role]
+    function = _taking(kernel.functions[call.role], call.by_name)
     into, back = converter(kernel.library, is_reversed="reversed" in call.layouts.values())
     keywords = {k: into(tensors[k]) if k in tensors else v for k, v in call.keywords.items()}
     given = [into(tensors[name]) for name in names]

@@ -109,6 +109,8 @@ class Candidate(Contender):
         rank = next(iter(s.arrays.values())).dim()
         if not ranks or rank in ranks:
             return s
+        if record.kind == "batch":
+            return None
         wants = min(ranks, key=lambda known: abs(known - rank))
         if not self.kernel.is_coupled and not s.by_class:
             return s.mapped(lambda a: _of_rank(a, wants))
@@ -125,26 +127,39 @@ class Candidate(Contender):
         if record.reductions:
             given["reduction"] = q.reduction
         arguments = ("x",) if record.kind == "elementwise" else record.arguments
-        given |= {name: a for name, a in s.arrays.items() if name not in arguments}
+        by_name = self._by_name(role, s)
+        known = (*arguments, *by_name)
+        given |= {name: a for name, a in s.arrays.items() if name not in known}
         keywords = self.kernel.keywords(role, given)
-        if keywords is None:
+        if keywords is None or q.wrt not in ("", *known):
             return None
         return Call(
             self.kernel.name,
             role,
-            tuple(s.arrays[name] for name in arguments),
+            tuple(s.arrays[name] for name in known),
             keywords,
             _grad_output(question),
             _tangent(question),
-            wrt=(arguments.index(q.wrt) if q.wrt else 0,),
-            along=arguments.index(q.along) if q.along else 0,
+            wrt=(known.index(q.wrt) if q.wrt else 0,),
+            along=known.index(q.along) if q.along else 0,
+            by_name=by_name,
         )
+
+    def _by_name(self, role: Role, s: Sample) -> tuple[str, ...]:
+        """Return the optional arrays that a gradient is asked for by, if the function takes them.
+
+        A backward gives these gradients behind those of the arguments.
+        """
+        record = self.kernel.record
+        optional = (n for n in record.differentiable if n not in record.arguments)
+        return tuple(n for n in optional if n in s.arrays and self.kernel.accepts(role, n))
 
     def answer(self, question: Question, way: str) -> Answer:
         """Return the results of the calls together, or the first answer that is none."""
         made = self.calls(question, way)
         if made is None:
-            names = [n for n, v in question.case.parameters.items() if n != "reduction"]
+            given = (n for n in question.case.parameters if n != "reduction")
+            names = [n for n in given if not self.kernel.accepts(_role(way), n)]
             ranks = self.kernel.contract.ranks
             what = [*names, *([f"arrays of another rank than {ranks}"] if ranks else [])]
             return Answer(unsupported=f"does not take {', '.join(what)}")

@@ -15,7 +15,7 @@ import torch
 from gradref.arrays import describe, reject
 from gradref.contenders.kernel import ROLES, Kernel, index_or_probability
 from gradref.declare.operation import Operation
-from gradref.declare.registry import operations
+from gradref.declare.registry import batch_losses, operations
 
 WANTS = (
     "a file.py, a module, module:attribute, or namespace::name of a torch.library op; "
@@ -38,7 +38,8 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
         if attribute:
             if not hasattr(module, attribute):
                 reject("subject", repr(subject), f"an attribute of {name}", ImportError)
-            record = next((r for r in operations() if r.name == attribute), None)
+            every = (*operations(), *batch_losses())
+            record = next((r for r in every if r.name == attribute), None)
             if record is not None and operation in (None, record.name, record.full_name):
                 return list(_named_like(record, module))
             return [_single(subject, getattr(module, attribute), operation)]
@@ -99,7 +100,9 @@ def _of_module(module: ModuleType, operation: str | None) -> list[Kernel]:
 
 def _by_name(module: ModuleType, operation: str | None) -> Iterator[Kernel]:
     """Yield kernels of functions named like operations."""
-    for record in operations(*([operation] if operation and ":" in operation else [])):
+    named = [operation] if operation and ":" in operation else []
+    every = operations(*named) if named else [*operations(), *batch_losses()]
+    for record in every:
         yield from _named_like(record, module)
 
 

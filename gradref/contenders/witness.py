@@ -35,7 +35,8 @@ class Torch(Contender):
 
     def ways(self, record: Operation, quantity: Quantity) -> tuple[str, ...]:
         """Return one way where there is a counterpart; it knows no forms from the output."""
-        return ("",) if record.torch is not None and quantity.role in DERIVED else ()
+        roles = ("value", "gradient") if record.kind == "batch" else DERIVED
+        return ("",) if record.torch is not None and quantity.role in roles else ()
 
     def answer(self, question: Question, way: str) -> Answer:
         """Return the result, or that torch has not implemented it."""
@@ -62,7 +63,7 @@ def _call(question: Question) -> Tensor:
     record, s = question.record, question.sample
     assert record.torch is not None  # there is a way to ask only then
     more = dict(s.parameters)
-    if record.kind != "loss":
+    if record.kind not in ("loss", "batch"):
         return record.torch(*(s.arrays[name] for name in record.arguments), **more)
     if record.reductions:
         more["reduction"] = question.quantity.reduction
@@ -72,7 +73,7 @@ def _call(question: Question) -> Tensor:
 
 
 def _with_leaves(question: Question) -> Question:
-    names = question.record.differentiable
+    names = [n for n in question.record.differentiable if n in question.sample.arrays]
     return replace(question, sample=question.sample.leaves(*names))
 
 

@@ -3,6 +3,7 @@
 from gradref.declare.decorators import (
     Elementwise,
     Rows,
+    batch_loss,
     derivative,
     derivative_from_output,
     elementwise,
@@ -39,6 +40,7 @@ __all__ = [
     "Gradient",
     "HessianProduct",
     "Rows",
+    "batch_loss",
     "derivative",
     "derivative_from_output",
     "elementwise",

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor  # there is no public name for it
 
 from gradref import arrays
 from gradref.arrays import Extent, Layout, describe, reject
@@ -344,18 +343,9 @@ def _checked(
         tensor = tensor.expand(shape)
     if tuple(tensor.shape) != shape:
         reject(name, f"shape {tuple(tensor.shape)}", f"shape {shape}: nothing is broadcast")
-    if not _has_no_values(tensor):
+    if not arrays.has_no_values(tensor):
         _check_values(name, tensor, domain, layout.classes, given.get(domain.ignored))
     return tensor, domain.extent
-
-
-def _has_no_values(tensor: Tensor) -> bool:
-    """Return whether torch is tracing or mapping, when nobody can see what a tensor holds."""
-    if torch.compiler.is_compiling() or tensor.is_meta:
-        return True
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
-        return True
-    return is_functorch_wrapped_tensor(tensor)
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

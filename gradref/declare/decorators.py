@@ -231,12 +231,61 @@ def loss(
     return declare
 
 
+def batch_loss(
+    *,
+    torch: Callable[..., Tensor],
+    truth: Callable[..., Any],
+    draw: Callable[..., dict[str, Any]],
+    shares: Callable[..., Any],
+    precision: Precision = "relative",
+    domains: Domains | None = None,
+    cases: Sequence[Mapping[str, Any]] = ({},),
+    differs: Mapping[str, str] | None = None,
+    mistakes: Mapping[str, Callable[..., Tensor]] | None = None,
+) -> Callable[[Callable[P, Tensor]], Rows[P]]:
+    """Declare a loss of a batch: rows share a matrix, or arrays differ in their dimensions.
+
+    It checks its arguments and reduces by itself, and so do the functions under ``@gradient(f)``,
+    ``@hvp(f)`` and ``@hessian_diagonal(f)``: they are called as they are written. ``truth`` takes
+    the arrays and gives the unreduced losses, ``shares`` what each counts for in a mean; ``draw``
+    takes a random generator, one of the ``cases``, and whether the call is large, and gives all its
+    arrays by name.
+    """
+
+    def declare(function: Callable[P, Tensor]) -> Rows[P]:
+        record = Operation(
+            function,
+            kind="batch",
+            truth=truth,
+            torch=torch,
+            domains=domains or {},
+            cases=cases,
+            precision=precision,
+            differs=differs or {},
+            mistakes=mistakes or {},
+            draw=draw,
+            shares=shares,
+        )
+        record.function = function
+        return _as_written(function, record)
+
+    return declare
+
+
+def _as_written(function: Callable[Q, Tensor], record: Operation) -> Rows[Q]:
+    """Return a function itself, with what the toolkit asks of a declared one."""
+    function.__dict__.update(operation=record, formula=function)
+    return cast(Rows[Q], function)
+
+
 def _attach(
     of: Rows[...], role: str, extent: ResultExtent = "argument"
 ) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     def attach(formula: Callable[Q, Tensor]) -> Rows[Q]:
-        call = rows_call(formula, of.operation, extent)
-        of.operation.derivatives[role] = call
+        record = of.operation
+        is_batch = record.kind == "batch"
+        call = _as_written(formula, record) if is_batch else rows_call(formula, record, extent)
+        record.derivatives[role] = call
         return cast(Rows[Q], call)
 
     return attach

@@ -29,15 +29,15 @@ __all__ = [  # the vocabulary that the toolkit asks for by way of a record stand
     "Kink",
     "Operation",
     "Precision",
-    "Undeclared",
     "called",
     "choices",
     "formula_of",
     "operation",
-    "undeclared",
 ]
 
-Kind = Literal["elementwise", "rowwise", "loss"]
+Kind = Literal["elementwise", "rowwise", "loss", "batch"]
+"""What an operation is a function of: a number, a row, a row and its target, or a whole batch."""
+
 Coupled = Literal["dim", "class", "last"]
 """The dimension whose elements depend on each other: that of the argument ``dim``, that of the
 classes or channels (the second, of a vector the first), or the last."""
@@ -59,7 +59,9 @@ class Operation:
 
     ``mistakes`` are what kernels of it are known to compute instead, by what is wrong with them.
     ``profile`` is the elementwise operation that a loss of one residual or one margin is made of,
-    and ``chain`` how that number is made of its arguments.
+    and ``chain`` how that number is made of its arguments. A loss of a batch has ``draw``, which
+    gives all arrays of a call, in place of domains, and ``shares``, what each value counts for in a
+    mean.
     """
 
     formula: Callable[..., Tensor]
@@ -79,6 +81,8 @@ class Operation:
     derivatives: dict[str, Callable[..., Any]] = field(default_factory=dict)
     profile: Operation | None = None
     chain: Chain | None = None
+    draw: Callable[..., dict[str, Any]] | None = None
+    shares: Callable[..., Any] | None = None
 
     function: Callable[..., Any] = field(default=_not_made, repr=False)
     """The formula as it is called; who declares it puts it in."""
@@ -126,9 +130,10 @@ class Operation:
     @cached_property
     def differentiable(self) -> tuple[str, ...]:
         """The arguments that have a derivative: the values of ``wrt``."""
-        if self.kind != "loss":
+        if self.kind in ("elementwise", "rowwise"):
             return self.arguments
-        return choices(formula_of(self.derivatives["gradient"]))["wrt"]
+        choice = choices(formula_of(self.derivatives["gradient"]))
+        return choice.get("wrt", self.arguments[:1])
 
     @cached_property
     def reductions(self) -> tuple[str, ...]:
@@ -163,50 +168,21 @@ def choices(formula: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
 
 def formula_of(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Return the formula of float64 tensors that a declared function evaluates."""
-    operation(function)
-    formula: Callable[..., Tensor] = function.formula  # type: ignore[attr-defined]  # calls.py sets it
-    return formula
+    formula: Callable[..., Tensor] | None = getattr(function, "formula", None)
+    return operation(function).formula if formula is None else formula
 
 
 def operation(function: Callable[..., Any]) -> Operation:
-    """Return the record behind a declared function or behind one of its derivatives."""
+    """Return the record behind a declared function of rows, or behind one of its derivatives."""
     record = getattr(function, "operation", None)
     if not isinstance(record, Operation):
         reject(
             "function", describe(function), "a function declared with gradref.declare", TypeError
         )
+    if record.kind == "batch":
+        wants = f"a function of rows: call {record.name}_gradient, or gradref.as_autograd"
+        reject("function", record.name, wants, TypeError)
     return record
-
-
-@dataclass(frozen=True)
-class Undeclared:
-    """A loss without a declaration, and its gradient by some of its arguments."""
-
-    function: Callable[..., Any]
-    gradient: Callable[..., Any]
-    differentiable: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The name of the function."""
-        return self.function.__name__
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The arrays that it is a function of."""
-        return self.differentiable
-
-    @property
-    def signature(self) -> inspect.Signature:
-        """The signature of the function."""
-        return inspect.signature(self.function)
-
-
-def undeclared(
-    function: Callable[..., Any], gradient: Callable[..., Any], *differentiable: str
-) -> None:
-    """Attach its gradient to a loss without a declaration, and name what it is taken by."""
-    function.__dict__["undeclared"] = Undeclared(function, gradient, differentiable)
 
 
 def called(name: str, parameters: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ def operations(*names: str) -> list[Operation]:
 
     ``names`` selects operations by name, or every operation of a package by the package's name;
     that one need not be in the group. ``package:name`` is one operation of a package. What is not
-    declared as it should be is left out with a warning, and an error where it is asked for.
+    declared as it should be is left out with a warning, and an error where it is asked for. Losses
+    of a batch are only found by name; all of them are in :func:`batch_losses`.
     """
     group = packages()
     found = [(name, record) for name in group for record in declared(name)]
@@ -36,16 +37,24 @@ def operations(*names: str) -> list[Operation]:
     chosen = [
         (home, record)
         for home, record in found
-        if not names
-        or any(
-            record.name == only and home == name if only else name in (record.name, home)
-            for name, only in wanted
-        )
+        if (not names and record.kind != "batch")
+        or any(_is_named(record, home, name, only) for name, only in wanted)
     ]
     for name, only in wanted:
         if only and only not in {record.name for _, record in chosen}:
             reject("operation", f"{name}:{only}", f"an operation that {name} declares")
     return [record for home, record in chosen if _is_whole(home, record, bool(names))]
+
+
+def _is_named(record: Operation, home: str, name: str, only: str) -> bool:
+    if only:
+        return record.name == only and home == name
+    return name == record.name or (name == home and record.kind != "batch")
+
+
+def batch_losses() -> list[Operation]:
+    """Return every loss of a batch of the packages in the entry-point group."""
+    return [r for name in packages() for r in declared(name) if r.kind == "batch"]
 
 
 _problem = functools.cache(problem)

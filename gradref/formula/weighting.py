@@ -30,8 +30,13 @@ def reduced(values: Tensor, reduction: str) -> Tensor:
 
 def check_reduction(reduction: str) -> None:
     """Raise ValueError for what is none of torch's reductions."""
-    if reduction not in ("none", "mean", "sum"):
-        reject("reduction", repr(reduction), "one of 'none', 'mean', 'sum'")
+    check_choice("reduction", reduction, "none", "mean", "sum")
+
+
+def check_choice(name: str, given: Any, *wanted: str) -> None:
+    """Raise ValueError for an argument that is none of some words."""
+    if given not in wanted:
+        reject(name, repr(given), "one of " + ", ".join(map(repr, wanted)))
 
 
 def times_grad_output(scale: Tensor, grad_output: Any, shape: tuple[int, ...]) -> Tensor:

@@ -244,7 +244,7 @@ class Question:
     @property
     def grad_output(self) -> Tensor:
         """What is pulled back: of a loss that is reduced, one number for all."""
-        is_one = self.record.kind == "loss" and self.quantity.reduction != "none"
+        is_one = self.record.kind in ("loss", "batch") and self.quantity.reduction != "none"
         return self.sample.grad_output.reshape(-1)[0] if is_one else self.sample.grad_output
 
     @property
@@ -253,6 +253,9 @@ class Question:
         along = self.quantity.along
         is_shared = along in self.record.shared
         tangent = self.sample.tangent
+        if self.record.kind == "batch":
+            moving = self.sample.arrays[along]
+            return tangent[: moving.numel()].reshape(moving.shape)
         return tangent[0, : len(self.sample.arrays[along])] if is_shared else tangent
 
 
@@ -310,9 +313,10 @@ def quantities(record: Operation, given: Sample) -> Iterator[Quantity]:
     elif record.kind == "rowwise":
         yield from _of_rows(record)
     else:
-        wrt = [name for name in record.differentiable if given.arrays[name].is_floating_point()]
+        arrays = given.arrays
+        wrt = [n for n in record.differentiable if n in arrays and arrays[n].is_floating_point()]
         for reduction in ("none", *record.reductions):
-            yield from _of_a_loss(wrt, reduction)
+            yield from _of_a_loss(wrt, reduction, record.kind == "batch")
 
 
 def _of_rows(record: Operation) -> Iterator[Quantity]:
@@ -337,13 +341,16 @@ def _of_rows(record: Operation) -> Iterator[Quantity]:
             yield Quantity("hvp", wrt, along, reduction, contract=contract)
 
 
-def _of_a_loss(wrt: list[str], reduction: str) -> Iterator[Quantity]:
+def _of_a_loss(wrt: list[str], reduction: str, is_batch: bool) -> Iterator[Quantity]:
+    """Yield the quantities of a loss; the losses of a batch share all that they depend on."""
     yield Quantity("value", "", "", reduction, contract=_loss if reduction == "none" else _total)
     for a in wrt:
-        yield Quantity("gradient", a, "", reduction, contract=_gradient(a))
-        yield Quantity("hessian_diagonal", a, "", reduction, contract=_hessian_diagonal(a))
+        slope, diagonal = _summed(_gradient(a), is_batch), _summed(_hessian_diagonal(a), is_batch)
+        yield Quantity("gradient", a, "", reduction, contract=slope)
+        yield Quantity("hessian_diagonal", a, "", reduction, contract=diagonal)
         for b in wrt:
-            yield Quantity("hvp", a, b, reduction, contract=_hvp(a, b))
+            bend = _summed(_hvp(a, b, is_batch), is_batch)
+            yield Quantity("hvp", a, b, reduction, contract=bend)
 
 
 def _loss(d: Derivatives, g: Objects, t: Objects) -> Objects:

@@ -15,7 +15,7 @@ widen it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -130,53 +130,26 @@ class RowsExam:
         gate: Gate,
     ) -> Evidence:
         """Return the evidence of a quantity over all samples."""
-        dtype = asked[0].dtype
         samples = [question.sample for question in asked]
         known = [self._known(sample, quantity, gate) for sample in samples]
-        truth = Balls(_joined(k[0].high for k in known), _joined(k[0].rest for k in known))
-        scale, usual = _joined(k[1] for k in known), _joined(k[2] for k in known)
-        allowed = gate.of_rows(truth, usual if gate.usual_terms else scale, dtype)
         if quantity.role.endswith("from_output"):
             lost = [self._lost_by_rounding_the_output(s, quantity.role, gate) for s in samples]
-            with np.errstate(over="ignore"):
-                allowed = allowed + _joined(lost) / spacing(truth.high, dtype)
-        notable = NOTABLE.of_rows(truth, scale, dtype)
-        claim = gate.row_claims[dtype]
+            known = [replace(k, rounding=by) for k, by in zip(known, lost, strict=True)]
         results = [to_floats(values) for values in got]
         facts = [_Facts(s, quantity, r.size) for s, r in zip(samples, results, strict=True)]
-        magnitude = _joined(f.magnitude for f in facts)
-        size = _joined(results).size
-        return Evidence(
-            contender=contender,
-            case=self.case,
-            quantity=quantity.name,
-            dtype=dtype,
-            got=_joined(results),
-            truth=truth,
-            allowed=np.where(np.isnan(truth.high), np.nan, allowed),
-            notable=notable,
-            bound=f"{claim:g} ulp + (n+6) u scale",
-            grade="sampled (>=)",
-            others={who: _joined(map(to_floats, values)) for who, values in others.items()},
+        found = evidence_of(self.case, quantity, asked[0].dtype, contender, results, known, gate)
+        magnitude = joined(f.magnitude for f in facts)
+        return replace(
+            found,
+            others={who: joined(map(to_floats, values)) for who, values in others.items()},
             x=magnitude,
-            is_elementwise=False,
-            regions={
-                "well conditioned": allowed <= claim + 0.5,
-                "ill conditioned": allowed > claim + 0.5,
-            },
             branches={
                 "large row": magnitude > 80,
-                "well conditioned": allowed <= claim + 0.5,
-                "ill conditioned": allowed > claim + 0.5,
-                "the entry of the true class": _joined(f.is_at_target for f in facts) > 0,
-                AT_THE_EDGE: _joined(f.is_at_the_edge for f in facts) > 0,
+                **found.branches,
+                "the entry of the true class": joined(f.is_at_target for f in facts) > 0,
+                AT_THE_EDGE: joined(f.is_at_the_edge for f in facts) > 0,
             },
             describe=lambda index: _describe(asked, results, index),
-            zero_sign=np.where(truth.high == 0, 0.0, np.nan_to_num(np.sign(truth.high)))
-            if size
-            else np.zeros(0),
-            zero_signs_count=gate.zero_signs,
-            as_torch=gate.as_torch,
         )
 
     def _lost_by_rounding_the_output(self, sample: Sample, role: str, gate: Gate) -> Floats:
@@ -185,20 +158,81 @@ class RowsExam:
         That is the sum over all outputs k of the error of y_k times its partial derivative by y_k.
         """
         dtype, value = self.case.torch_dtype, next(quantities(self.record, sample))
-        y, scale, _ = self._known(sample, value, gate)
-        error = gate.of_rows(y, scale, dtype) * spacing(y.high, dtype)
+        known = self._known(sample, value, gate)
+        y = known.truth.high
+        error = gate.of_rows(known.truth, known.scale, dtype) * spacing(y, dtype)
         formula = partial(formula_of(self.record.derivatives[role]), **sample.parameters)
-        rates = torch.func.vmap(torch.func.jacfwd(formula))(torch.from_numpy(y.high))
+        rates = torch.func.vmap(torch.func.jacfwd(formula))(torch.from_numpy(y))
         return np.asarray((np.abs(to_floats(rates)) * error[:, None, None, :]).sum(-1))
 
-    def _known(
-        self, sample: Sample, quantity: Quantity, gate: Gate
-    ) -> tuple[Balls, Floats, Floats]:
+    def _known(self, sample: Sample, quantity: Quantity, gate: Gate) -> Known:
         """Return the truth of a quantity with what float64, and a usual algorithm, may lose."""
         return self._truth(sample).quantity(quantity, gate.usual_terms)
 
 
-def _joined(parts: Any) -> Floats:
+@dataclass(frozen=True)
+class Known:
+    """The truth of a quantity, and what float64, a usual algorithm, and a rounded output lose."""
+
+    truth: Balls
+    scale: Floats
+    usual: Floats
+    rounding: Floats | float = 0.0
+
+    @classmethod
+    def of(cls, stacked: Floats) -> Known:
+        """Return what :meth:`Expanded.quantity` has computed."""
+        high, rest, scale, usual = stacked
+        return cls(Balls(high, rest), scale, usual)
+
+
+def evidence_of(
+    case: Case,
+    quantity: Quantity,
+    dtype: torch.dtype,
+    contender: str,
+    results: Sequence[Floats],
+    known: Sequence[Known],
+    gate: Gate,
+) -> Evidence:
+    """Return the evidence of results that are sums of products, without what is said of inputs."""
+    truth = Balls(joined(k.truth.high for k in known), joined(k.truth.rest for k in known))
+    scale, usual = joined(k.scale for k in known), joined(k.usual for k in known)
+    rounding = joined(np.broadcast_to(k.rounding, k.scale.shape) for k in known)
+    allowed = gate.of_rows(truth, usual if gate.usual_terms else scale, dtype)
+    with np.errstate(over="ignore"):
+        allowed = allowed + rounding / spacing(truth.high, dtype)
+    claim = gate.row_claims[dtype]
+    conditioned = {
+        "well conditioned": allowed <= claim + 0.5,
+        "ill conditioned": allowed > claim + 0.5,
+    }
+    got = joined(results)
+    return Evidence(
+        contender=contender,
+        case=case,
+        quantity=quantity.name,
+        dtype=dtype,
+        got=got,
+        truth=truth,
+        allowed=np.where(np.isnan(truth.high), np.nan, allowed),
+        notable=NOTABLE.of_rows(truth, scale, dtype),
+        bound=f"{claim:g} ulp + (n+6) u scale",
+        grade="sampled (>=)",
+        others={},
+        x=np.zeros_like(got),
+        is_elementwise=False,
+        regions=conditioned,
+        branches=conditioned,
+        describe=lambda index: Place({}),
+        zero_sign=np.where(truth.high == 0, 0.0, np.nan_to_num(np.sign(truth.high))),
+        zero_signs_count=gate.zero_signs,
+        as_torch=gate.as_torch,
+    )
+
+
+def joined(parts: Iterable[Any]) -> Floats:
+    """Return arrays as one vector, one behind the other."""
     return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
 
 
@@ -316,7 +350,7 @@ class RowTruth:
         derivative = {"value": "value", "gradient": "jacobian"}.get(q.role, "hessian")
         return self._table.get(derivative, lambda: self._expanded.finite_rows(derivative))
 
-    def quantity(self, q: Quantity, usual_terms: bool) -> tuple[Balls, Floats, Floats]:
+    def quantity(self, q: Quantity, usual_terms: bool) -> Known:
         """Return the balls of a quantity, what float64 may lose, and what usual algorithms may."""
 
         def compute() -> Floats:
@@ -324,8 +358,7 @@ class RowTruth:
             return self._expanded.take(rows).quantity(q, usual_terms)
 
         name = f"{q.name} {'usual' if usual_terms else ''}"
-        high, rest, lost, usual = self._table.get(name, compute)
-        return Balls(high, rest), lost, usual
+        return Known.of(self._table.get(name, compute))
 
 
 @dataclass(frozen=True)
@@ -354,11 +387,11 @@ class Expanded:
         rows = len(s.grad_output)
         columns = [_by_row(arrays[name], rows, name in s.by_class) for name in wrt]
         x = np.abs(np.concatenate(columns, axis=1))
-        magnitudes = _magnitudes(balls, x, record)
+        plain, usual = magnitudes(balls, x, record, s)
         return cls(
             balls=balls,
-            magnitudes=magnitudes,
-            usual=_with_usual_terms(record, balls, magnitudes, s),
+            magnitudes=plain,
+            usual=usual,
             grad_output=to_floats(s.grad_output).reshape(len(s.grad_output), -1),
             tangent=to_floats(s.tangent).reshape(len(s.tangent), -1),
             mean_weights=denominators(record.truth_mass, arrays, parameters, rows),
@@ -481,6 +514,14 @@ def _by_row(a: Floats, rows: int, is_shared: bool) -> Floats:
 
 def _numpy(a: Tensor) -> NDArray[Any]:
     return to_floats(a) if a.is_floating_point() else a.cpu().numpy()
+
+
+def magnitudes(
+    balls: Derivatives, x: Floats, record: Operation, s: Sample
+) -> tuple[Derivatives, Derivatives]:
+    """Return what float64 may lose of balls at ``x`` in its units, and usual algorithms may."""
+    plain = _magnitudes(balls, x, record)
+    return plain, _with_usual_terms(record, balls, plain, s)
 
 
 def _magnitudes(balls: Derivatives, x: Floats, record: Operation) -> Derivatives:

@@ -17,7 +17,7 @@ from gradref.judge.verdict import Case, Finding, Place, Verdict
 HEX = re.compile(r" \(-?0x[^)]*\)")
 """A number in hex behind the same in decimal."""
 
-_CLASSES = re.compile(r"\[*\d+(, \d+)*\]*")
+_INTEGERS = re.compile(r"[\d\s,\[\]-]+")
 _QUANTITY = re.compile(r"(?P<role>\w+)(?:\((?P<by>[^)]*)\))?(?: \[(?P<reduction>\w+)\])?")
 VECTOR = 64
 """Elements of which an elementwise function is asked: torch computes few of them in another way."""
@@ -127,7 +127,7 @@ def _imports(record: Operation) -> str:
 
 def _array(asked: _Asked, name: str) -> str:
     value = asked.place.at[name]
-    if _CLASSES.fullmatch(value) and not HEX.search(value):
+    if _INTEGERS.fullmatch(value):
         return f"{name} = torch.tensor({value})"
     numbers = re.sub(r"\b(nan|inf)\b", r"torch.\1", HEX.sub("", value))
     if asked.record.kind == "elementwise":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gradref.judge import state
+from gradref.judge.batches import BatchExam
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import Evidence, Explain
 from gradref.judge.gates import Gate
@@ -15,7 +16,7 @@ from gradref.judge.questions import Answer, Contender, Quantity, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.verdict import ORDER_OF, Status, Verdict
 
-Exam = ElementwiseExam | RowsExam
+Exam = ElementwiseExam | RowsExam | BatchExam
 
 
 @dataclass(frozen=True)

@@ -105,14 +105,15 @@ class Errors:
         kept, values, truths = ulp[index], got[index], truth[index]
         worst = int(np.argmax(kept))
         bins = np.searchsorted(HISTOGRAM_EDGES, kept, side="left")
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            median = float(np.median(kept))
             sign = (np.sign(values) * np.sign(truths)) < 0
         zeros = 0 if zero_sign is None else int(wrong_zero_signs(values, zero_sign[index]).sum())
         return cls(
             count=len(index),
             worst=float(kept[worst]),
             worst_index=int(index[worst]),
-            median=float(np.median(kept)),
+            median=median,
             p99=float(np.quantile(kept, 0.99, method="higher")),
             correctly_rounded=float(np.mean(kept <= 0.5)),
             histogram=tuple(np.bincount(bins, minlength=len(HISTOGRAM_EDGES) + 1).tolist()),

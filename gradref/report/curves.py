@@ -89,6 +89,8 @@ SHARED_NUMBER = 0.25
 
 def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[str, list[Series]]:
     """A function of several numbers, as the first of them moves and the others stay."""
+    if record.draw is not None:
+        return _in_a_call(record, record.draw, parameters)
     domains = {"x": (REAL,), **record.array_domains(parameters)}
     first, *others = record.arguments
     low, high = RANGES.get(domains[first][0].draw, (-SPAN, SPAN))
@@ -121,6 +123,32 @@ def _along_the_first(record: Operation, parameters: Mapping[str, Any]) -> tuple[
             drawn("∂²ℓ", slopes["hessian_diagonal"], wrt=first),
         ]
     return ", ".join(described), lines
+
+
+def _in_a_call(
+    record: Operation, draw: Callable[..., dict[str, Any]], parameters: Mapping[str, Any]
+) -> tuple[str, list[Series]]:
+    """A loss of a batch, as the first number of its first array moves and the others stay."""
+    arrays = {n: torch.from_numpy(a) for n, a in draw(np.random.default_rng(0), {}, False).items()}
+    options = {n: v for n, v in parameters.items() if n not in arrays and v is not None}
+    options["reduction"] = "sum"
+    first, x = record.arguments[0], np.linspace(-SPAN, SPAN, POINTS)
+
+    def drawn(name: str, function: Callable[..., Tensor], **more: Any) -> Series:
+        y = np.empty(POINTS)
+        for i in range(POINTS):
+            moved = arrays[first].clone()
+            moved.view(-1)[0] = x[i]
+            y[i] = function(**arrays | {first: moved}, **options, **more).reshape(-1)[0]
+        return Series(name, x, y)
+
+    slopes = record.derivatives
+    lines = [
+        drawn("ℓ", record.function),
+        drawn("∂ℓ", slopes["gradient"], wrt=first),
+        drawn("∂²ℓ", slopes["hessian_diagonal"], wrt=first),
+    ]
+    return f"the first number of {first}, all others drawn", lines
 
 
 def _moving(record: Operation, domain: Domain, x: Tensor) -> tuple[Tensor, str]:

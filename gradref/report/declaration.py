@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -18,6 +19,13 @@ from gradref.report.documentation import formulas, in_words
 from gradref.report.plain import plain
 
 
+def _signature(record: Operation) -> str:
+    """Return the signature as text: types without modules, a function as a default by its name."""
+    signature = str(inspect.signature(record.formula, eval_str=True))
+    short = re.sub(r"typing\.|collections\.abc\.|torch\.(?=Tensor)", "", signature)
+    return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", short)
+
+
 def show_declaration(console: Console, record: Operation) -> None:
     """Show how to import a function, what it is, and what it is where torch may differ."""
     names = [record.name, *(f.__name__ for f in record.derivatives.values())]
@@ -26,8 +34,7 @@ def show_declaration(console: Console, record: Operation) -> None:
     line = several if len(several) > 78 else several.replace("(", "").replace(")", "")
     shown = textwrap.fill(line, 78, subsequent_indent="    ")
     console.print(shown, style="green", highlight=False)
-    signature = str(inspect.signature(record.formula, eval_str=True)).replace("typing.", "")
-    console.print(f"\n[bold]{record.name}[/]{escape(signature)}", highlight=False)
+    console.print(f"\n[bold]{record.name}[/]{escape(_signature(record))}", highlight=False)
     for role, function in (("value", record.formula), *record.derivatives.items()):
         prime = PRIMES.get(role, role.replace("_", " "))
         if words := in_words(function):

@@ -11,7 +11,12 @@ SIGNS = {
     "Delta": "Δ",
     "epsilon": "ε",
     "varepsilon": "ε",
+    "gamma": "γ",
     "lambda": "λ",
+    "rho": "ρ",
+    "tau": "τ",
+    "theta": "θ",
+    "nabla": "∇",
     "pi": "π",
     "sigma": "σ",
     "Phi": "Φ",
@@ -22,10 +27,13 @@ SIGNS = {
     "le": "≤",
     "ge": "≥",
     "in": "∈",
+    "notin": "∉",
+    "to": "→",
     "infty": "∞",
     "partial": "∂",
     "cdot": "·",
     "pm": "±",
+    "mp": "∓",
     "mapsto": "↦",
     "lVert": "‖",
     "rVert": "‖",
@@ -44,6 +52,10 @@ SIGNS = {
 
 DROPPED = ("left", "right", "bigl", "bigr", "Bigl", "Bigr", "displaystyle")
 FONTS = ("operatorname", "mathrm", "text", "mathtt", "mathbf")
+ACCENTS = {"hat": "\N{COMBINING CIRCUMFLEX ACCENT}", "dot": "\N{COMBINING DOT ABOVE}"}
+ACCENTS |= dict.fromkeys(("bar", "overline"), "\N{COMBINING MACRON}")
+"""Marks behind the letter that they stand above."""
+
 FRACTIONS = ("frac", "tfrac", "dfrac")
 _TOKEN = re.compile(r"\\([A-Za-z]+|.)|([{}])|(\s+)|(.)", re.DOTALL)
 _ATOM = re.compile(r"[^\W_]*|[^\W_]+_[^\W_]+|\|[^|]*\||\([^()]*\)")
@@ -100,6 +112,10 @@ def _argument(tokens: list[str]) -> str:
     if name == "sqrt":
         _skip_space(tokens)
         return f"√{_grouped(_argument(tokens))}"
+    if name in ACCENTS:
+        _skip_space(tokens)
+        under = _argument(tokens)
+        return f"{under}{ACCENTS[name]}" if len(under) == 1 else f"{name}({under})"
     if name in FONTS:
         return _argument(tokens)
     if name in DROPPED:

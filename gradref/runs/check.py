@@ -23,8 +23,10 @@ from gradref.contenders.explain import explain
 from gradref.contenders.kernel import Kernel, index_or_probability
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
+from gradref.contenders.real_size import at_real_size
 from gradref.contenders.sandbox import Host, Runner, Sandbox
 from gradref.contenders.witness import Torch
+from gradref.judge.batches import BatchExam
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.evidence import SPECIAL, Evidence
 from gradref.judge.gates import Kind
@@ -33,7 +35,7 @@ from gradref.judge.questions import Answer, Question
 from gradref.judge.rows import RowsExam
 from gradref.judge.trial import Exam, Trial
 from gradref.judge.verdict import TORCH, Case, Status, Verdict
-from gradref.runs.options import LINK_POINTS, POINTS, ROW_SAMPLES, Options
+from gradref.runs.options import CALLS, LINK_POINTS, POINTS, ROW_SAMPLES, Options
 from gradref.runs.run import Run
 
 
@@ -56,6 +58,8 @@ def exam_of(case: Case, options: Options, within: tuple[float, float] = EVERYTHI
         limit = LINK_POINTS if dtype in HALVES and options.mode == "link" else None
         sizes = POINTS[options.mode]
         return ElementwiseExam(case, sizes, options.seed, (case.dtype,), limit, within)
+    if case.record.kind == "batch":
+        return BatchExam(case, CALLS[options.mode], options.seed, within)
     lengths, rows = ROW_SAMPLES[options.mode]
     return RowsExam(case, lengths, 0, rows, options.seed, within=within)
 
@@ -80,9 +84,17 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
     for verdict in trial.verdicts(exam):
         verdicts.append(replace(verdict, declared=declared))
         yield verdicts[-1]
-    if any(verdict.errors is not None for verdict in verdicts):
-        for verdict in _conditions(kernel, case, runner, options, _known(verdicts)):
-            yield replace(verdict, declared=declared)
+    if not any(verdict.errors is not None for verdict in verdicts):
+        return
+    if isinstance(exam, BatchExam):
+        answers = dict(at_real_size(Candidate(kernel, runner), exam, _known(verdicts)))
+        if answers:
+            yield replace(_tried(kernel, case, "real size", answers), declared=declared)
+        words = "none but real size is tried of a loss of a batch"
+        yield Verdict.without_result(kernel.name, case, "conditions", "unsupported", words)
+        return
+    for verdict in _conditions(kernel, case, runner, options, _known(verdicts)):
+        yield replace(verdict, declared=declared)
 
 
 def _known(verdicts: Iterable[Verdict]) -> dict[str, Kind]:
@@ -174,12 +186,16 @@ def _conditions(
         tried.setdefault(name, {})[way] = answer
     for condition in wanted:
         if condition.name in tried:
-            answers = tried[condition.name].items()
-            problems = _by_words({way: a.problem for way, a in answers if a.problem})
-            refused = _by_words({way: a.unsupported for way, a in answers if a.unsupported})
-            status: Status = "fail" if problems else "unsupported" if refused else "pass"
-            words = problems or refused
-            yield Verdict.without_result(kernel.name, case, condition.name, status, *words)
+            yield _tried(kernel, case, condition.name, tried[condition.name])
+
+
+def _tried(kernel: Kernel, case: Case, condition: str, answers: Mapping[str, Answer]) -> Verdict:
+    """Return the verdict on the answers under a condition, by the ways to ask."""
+    problems = _by_words({way: a.problem for way, a in answers.items() if a.problem})
+    refused = _by_words({way: a.unsupported for way, a in answers.items() if a.unsupported})
+    status: Status = "fail" if problems else "unsupported" if refused else "pass"
+    words = problems or refused
+    return Verdict.without_result(kernel.name, case, condition, status, *words)
 
 
 def _by_words(said: Mapping[str, str]) -> list[str]:

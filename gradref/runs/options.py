@@ -29,6 +29,9 @@ ROW_SAMPLES: Mapping[Mode, tuple[tuple[int, ...], int]] = {
 }
 """Lengths of the rows that Arb judges, and how many of each."""
 
+CALLS: Mapping[Mode, int] = {"link": 2, "quick": 8, "full": 24, "exhaustive": 24}
+"""Calls of a loss of a batch."""
+
 
 @dataclass(frozen=True)
 class Options:

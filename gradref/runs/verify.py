@@ -13,6 +13,7 @@ from gradref.contenders.ours import Ours
 from gradref.contenders.witness import Torch
 from gradref.declare.operation import Operation
 from gradref.judge import gates
+from gradref.judge.batches import BatchExam
 from gradref.judge.elementwise import ElementwiseExam
 from gradref.judge.pool import Outcome, run_all
 from gradref.judge.rows import RowsExam
@@ -34,6 +35,9 @@ Every float32 input is in a certificate; float64 is also asked about the inputs 
 LENGTHS = {"smoke": (1, 3, 5), "quick": (1, 2, 3, 6), "full": (1, 2, 3, 4, 5, 8, 13)}
 ROWS = {"smoke": (48, 16), "quick": (400, 104), "full": (1200, 304)}
 """Rows of every length: of numbers that all formats hold, and of the dtype's own."""
+
+CALLS = {"smoke": 2, "quick": 5, "full": 40}
+"""Calls of a loss of a batch."""
 
 CHUNKS = {"smoke": 15, "quick": 6, "full": 30}
 """Groups of rows that are reduced, or at least one for every length."""
@@ -81,6 +85,8 @@ def exam_of(case: Case, mode: Mode, seed: int, dtypes: tuple[str, ...]) -> Exam:
     """Return the questions of a mode."""
     if case.record.kind == "elementwise":
         return ElementwiseExam(case, SIZES[mode], seed, dtypes)
+    if case.record.kind == "batch":
+        return BatchExam(case, CALLS[mode], seed)
     rows, own = ROWS[mode]
     return RowsExam(case, LENGTHS[mode], rows, own, seed, CHUNKS[mode])
 
