@@ -34,7 +34,8 @@ PARTS = """\
 A package with an entry point in the group `gradref.operations`, as the
 [example](../examples/own_operations/pyproject.toml) has one, is known to every command without its
 name. `@rowwise` and `@loss` declare functions of rows: `activations/_rowwise.py` and
-`losses/_regression.py` are examples. What is missing or wrong is an error by name: a docstring, a
+`losses/_regression.py` are examples; `@batch_loss` one whose rows share a matrix or have lengths of
+their own, as in `losses/_linear.py`. What is missing or wrong is an error by name: a docstring, a
 truth that raises, a limit that the truth does not tend to, a kink where nothing jumps, a loss
 without its gradient. A second derivative may be left out.
 

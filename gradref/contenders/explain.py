@@ -86,13 +86,12 @@ def _proportional(e: Evidence, ulp: Floats, wrong: Mask) -> Iterator[str]:
     middle = float(np.median(ratio))
     eps = torch.finfo(e.dtype).eps
     if np.mean(np.abs(ratio / middle - 1) <= 8 * eps) >= MANY and abs(middle - 1) > 8 * eps:
-        is_small = abs(middle) < 1
-        by = f"too {'small' if is_small else 'large'} by a factor of"
-        yield (
-            "the sign is wrong"
-            if middle == -1
-            else f"{by} {1 / middle if is_small else middle:.6g}"
-        )
+        if middle == -1:
+            yield "the sign is wrong"
+        elif abs(middle) < 1:
+            yield f"too small by a factor of {1 / middle:.6g}"
+        else:
+            yield f"too large by a factor of {middle:.6g}"
 
 
 # --- what happens to special numbers -------------------------------------------------------------

@@ -26,7 +26,7 @@ def problem(record: Operation) -> str:
 def _problems(record: Operation) -> Iterator[str]:
     if not (record.formula.__doc__ or "").strip():
         yield "has no docstring, wants one: its first line is what lists and pages say of it"
-    if record.kind == "loss" and "gradient" not in record.derivatives:
+    if record.kind in ("loss", "batch") and "gradient" not in record.derivatives:
         yield f"has no gradient, wants one: a function under @gradient({record.name})"
     if record.kind == "elementwise":
         yield from _of_truth(record)

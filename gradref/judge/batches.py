@@ -24,7 +24,7 @@ from gradref.judge.gates import Gate
 from gradref.judge.inputs import EVERYTHING, into_range, rounded
 from gradref.judge.questions import Quantity, Question, Sample, changed, quantities
 from gradref.judge.rows import Expanded, Known, evidence_of, joined, magnitudes, show_values
-from gradref.judge.ulp import to_floats
+from gradref.judge.ulp import to_floats, to_numpy
 from gradref.judge.verdict import Case, Place
 from gradref.truth.hessians import BITS, denominators, derivatives
 
@@ -57,8 +57,8 @@ class BatchExam:
         if self.within != EVERYTHING:
             wrt = _wrt(record, arrays)
             arrays |= {n: into_range(arrays[n], self.within, self.seed) for n in wrt}
-        plain = {n: v for n, v in case.parameters.items() if not isinstance(v, Domain)}
-        parameters = {name: v for name, v in plain.items() if name != "reduction"}
+        given = case.parameters.items()
+        parameters = {n: v for n, v in given if not isinstance(v, Domain) and n != "reduction"}
         count = len(record.function(**arrays, **parameters, reduction="none"))
         largest = max(arrays[name].numel() for name in _wrt(record, arrays))
         return Sample(
@@ -133,18 +133,14 @@ def _shares(
     record: Operation, arrays: Mapping[str, Tensor], given: Mapping[str, Any]
 ) -> NDArray[Any]:
     """Return what each loss counts for in a mean."""
-    numbers = {name: _numpy(a) for name, a in arrays.items()}
+    numbers = {name: to_numpy(a) for name, a in arrays.items()}
     with ctx.workprec(BITS):
         return denominators(record.shares, numbers, _parameters(record, arrays, given), 0)
 
 
-def _numpy(a: Tensor) -> NDArray[Any]:
-    return to_floats(a) if a.is_floating_point() else a.cpu().numpy()
-
-
 def _expanded(record: Operation, s: Sample) -> Expanded:
     """Return everything about a call up to second order, each of its losses as a row."""
-    numbers = {name: _numpy(a) for name, a in s.arrays.items()}
+    numbers = {name: to_numpy(a) for name, a in s.arrays.items()}
     wrt = _wrt(record, s.arrays)
     shapes = {name: numbers[name].shape for name in wrt}
     rest = {name: a for name, a in numbers.items() if name not in wrt}

@@ -41,7 +41,7 @@ from gradref.judge.questions import (
     real_arrays,
 )
 from gradref.judge.table import Table
-from gradref.judge.ulp import spacing, to_floats
+from gradref.judge.ulp import spacing, to_floats, to_numpy
 from gradref.judge.verdict import Case, Place, number
 from gradref.truth.hessians import BITS, Derivatives, denominators, derivatives, rounded_to_balls
 from gradref.truth.jets import Balls, Floats
@@ -378,7 +378,7 @@ class Expanded:
     @classmethod
     def of(cls, record: Operation, s: Sample) -> Expanded:
         """Return everything about a sample up to second order."""
-        arrays = {n: _numpy(a) for n, a in s.arrays.items()}
+        arrays = {n: to_numpy(a) for n, a in s.arrays.items()}
         wrt = [name for name in record.differentiable if arrays[name].dtype.kind == "f"]
         parameters = {name: v for name, v in record.parameters.items() if name not in s.arrays}
         unseen = ("dim", "reduction")  # the truth sees rows, unreduced
@@ -510,10 +510,6 @@ def _by_row(a: Floats, rows: int, is_shared: bool) -> Floats:
     if is_shared:
         return np.broadcast_to(a, (rows, len(a)))
     return a if a.ndim == 2 else a[:, None]
-
-
-def _numpy(a: Tensor) -> NDArray[Any]:
-    return to_floats(a) if a.is_floating_point() else a.cpu().numpy()
 
 
 def magnitudes(

@@ -32,6 +32,11 @@ def to_floats(values: torch.Tensor) -> Floats:
     return np.asarray(values.to(torch.float64).numpy(force=True))
 
 
+def to_numpy(values: torch.Tensor) -> NDArray[Any]:
+    """The exact values of a tensor: floats as float64, integers as they are."""
+    return to_floats(values) if values.is_floating_point() else values.cpu().numpy()
+
+
 def first_beyond(dtype: torch.dtype) -> float:
     """The first power of two that the format cannot hold, to which an overflow rounds."""
     _, exponent = np.frexp(torch.finfo(dtype).max)

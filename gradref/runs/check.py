@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -86,15 +86,29 @@ def check(kernel: Kernel, case: Case, runner: Runner, options: Options) -> Itera
         yield verdicts[-1]
     if not any(verdict.errors is not None for verdict in verdicts):
         return
-    if isinstance(exam, BatchExam):
-        answers = dict(at_real_size(Candidate(kernel, runner), exam, _known(verdicts)))
-        if answers:
-            yield replace(_tried(kernel, case, "real size", answers), declared=declared)
-        words = "none but real size is tried of a loss of a batch"
-        yield Verdict.without_result(kernel.name, case, "conditions", "unsupported", words)
-        return
-    for verdict in _conditions(kernel, case, runner, options, _known(verdicts)):
+    if not isinstance(exam, BatchExam):
+        tried = _conditions(kernel, case, runner, options, _known(verdicts))
+    else:
+        tried = _of_a_large_call(kernel, case, runner, options, exam, _known(verdicts))
+    for verdict in tried:
         yield replace(verdict, declared=declared)
+
+
+def _of_a_large_call(
+    kernel: Kernel,
+    case: Case,
+    runner: Runner,
+    options: Options,
+    exam: BatchExam,
+    known: Collection[str],
+) -> Iterator[Verdict]:
+    """Yield the verdict on a large call: of a loss of a batch no other condition is tried."""
+    if options.mode != "link" and options.conditions is None:
+        answers = dict(at_real_size(Candidate(kernel, runner), exam, known))
+        if answers:
+            yield _tried(kernel, case, "real size", answers)
+    words = "none but real size is tried of a loss of a batch"
+    yield Verdict.without_result(kernel.name, case, "conditions", "unsupported", words)
 
 
 def _known(verdicts: Iterable[Verdict]) -> dict[str, Kind]:
