@@ -137,10 +137,10 @@ def _of_rows(record: Operation, case: Case, q: Quantity) -> Iterator[tuple[str, 
             if other != q.reduction:
                 words = f"the reduction is {other!r}, not {q.reduction!r}"
                 yield words, partial(_with_reduction, record, other)
-        yield (
-            "mean divides by all rows, not by the non-ignored ones",
-            partial(_divided, record, _count),
-        )
+        by = "all rows, not by the non-ignored ones"
+        if record.kind == "batch" and "ignore_index" not in record.parameters:
+            by = "the number of losses alone"
+        yield f"mean divides by {by}", partial(_divided, record, _count)
         if record.coupled is None:
             yield (
                 "mean divides by the number of rows, not of elements",

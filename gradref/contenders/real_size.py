@@ -19,6 +19,9 @@ from gradref.judge.gates import SINGLE
 from gradref.judge.questions import Answer, Quantity, Question
 from gradref.judge.ulp import to_floats
 
+REAL_SIZE = "real size"
+"""The condition, as it is asked for and as it is said."""
+
 SLACK = 2.0**-16
 """What a result may be off by, as a share of the largest one, besides the digits of its dtype."""
 

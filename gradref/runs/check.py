@@ -23,7 +23,7 @@ from gradref.contenders.explain import explain
 from gradref.contenders.kernel import Kernel, index_or_probability
 from gradref.contenders.mistakes import mistakes
 from gradref.contenders.ours import Ours
-from gradref.contenders.real_size import at_real_size
+from gradref.contenders.real_size import REAL_SIZE, at_real_size
 from gradref.contenders.sandbox import Host, Runner, Sandbox
 from gradref.contenders.witness import Torch
 from gradref.judge.batches import BatchExam
@@ -103,10 +103,11 @@ def _of_a_large_call(
     known: Collection[str],
 ) -> Iterator[Verdict]:
     """Yield the verdict on a large call: of a loss of a batch no other condition is tried."""
-    if options.mode != "link" and options.conditions is None:
+    usual = () if options.mode == "link" else (REAL_SIZE,)
+    if REAL_SIZE in (usual if options.conditions is None else options.conditions):
         answers = dict(at_real_size(Candidate(kernel, runner), exam, known))
         if answers:
-            yield _tried(kernel, case, "real size", answers)
+            yield _tried(kernel, case, REAL_SIZE, answers)
     words = "none but real size is tried of a loss of a batch"
     yield Verdict.without_result(kernel.name, case, "conditions", "unsupported", words)
 

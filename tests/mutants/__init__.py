@@ -6,6 +6,7 @@ A row of the list that names several mistakes has a mutant for each of them.
 from . import (
     activations,
     backward,
+    batches,
     behaviour,
     contents,
     elementwise,
@@ -28,6 +29,7 @@ MUTANTS: list[Mutant] = sorted(
         *losses.MUTANTS,
         *losses_multilabel.MUTANTS,
         *profiles.MUTANTS,
+        *batches.MUTANTS,
         *behaviour.MUTANTS,
         *backward.MUTANTS,
         *sizes.MUTANTS,

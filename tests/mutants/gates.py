@@ -182,6 +182,11 @@ def _settings(kernel: Kernel) -> dict[str, Any]:
 def _inputs(mutant: Mutant, dtype: torch.dtype, shape: tuple[int, ...]) -> list[Tensor]:
     """Normal numbers, made members of the domain of each array; the same in every call."""
     record = _record(mutant.kernel)
+    if record.draw is not None:
+        drawn = record.draw(np.random.default_rng(SEED), {}, False)
+        tensors = {name: torch.from_numpy(a) for name, a in drawn.items()}
+        given = (tensors[name] for name in record.arguments)
+        return [a.to(dtype) if a.is_floating_point() else a for a in given]
     generator = torch.Generator().manual_seed(SEED)
     domains = record.array_domains(record.parameters | _settings(mutant.kernel))
 
