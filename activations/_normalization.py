@@ -383,7 +383,7 @@ class _Centring:
 
 
 def _normalize_truth(x: Any, p: Any, eps: Any) -> Any:
-    longer = np.frompyfunc(lambda norm: norm if norm[0] >= eps else eps, 1, 1)
+    longer = np.frompyfunc(lambda norm: eps if norm[0] < eps else norm, 1, 1)
     return x / longer(series.norm(x, p))[:, None]
 
 

@@ -294,7 +294,7 @@ def tanhshrink(x: Tensor, /) -> Tensor:
         lacks = (lacks + 1 / factorial(2 * k) - 6 * (k + 1) / factorial(2 * k + 3)) * square
         cosh_minus_1 = (cosh_minus_1 + 1 / factorial(2 * k)) * square
     cubic = t * square / 3
-    near = (cubic - cubic * (lacks / (1 + cosh_minus_1))).to(x.dtype)
+    near = (cubic * (1 - lacks / (1 + cosh_minus_1))).to(x.dtype)
     e, sign = exp(-2 * x.abs()), x.sign()
     beyond_1 = (2 * e / (1 + e)).clamp(min=2.0**-60)  # 1 − |tanh x|
     far = sticky_sum(x.clamp(-(2.0**60), 2.0**60) - sign, sign * beyond_1)

@@ -391,7 +391,7 @@ def tweedie_nll_loss_hessian_diagonal(
     elif wrt == "target":
         result = torch.zeros_like(target)
     else:
-        by_target = _times_exp((power - 1) * target, 1 - power, input)
+        by_target = _times_exp(target, 1 - power, input, power - 1)
         result = (2 - power) * _exp(2 - power, input) + by_target
     return torch.where(input.isnan() | target.isnan(), nan, result)
 
@@ -399,10 +399,10 @@ def tweedie_nll_loss_hessian_diagonal(
 tweedie_nll_loss_hvp = partial_hvp(tweedie_nll_loss)
 
 
-def _times_exp(t: Tensor, a: float, x: Tensor) -> Tensor:
-    """t exp(a x), of factors that do not overflow before their product; 0 for t = 0."""
+def _times_exp(t: Tensor, a: float, x: Tensor, factor: float = 1.0) -> Tensor:
+    """t exp(a x) times a factor, none of which over- or underflows before; 0 for t = 0."""
     root = _exp(0.5 * a, x)
-    return weighted(root, weighted(root, t))
+    return weighted(factor * root, weighted(root, t))
 
 
 def _unless_small(x: Tensor, t: Tensor, factor: Tensor | float, far: Tensor) -> Tensor:

@@ -78,15 +78,16 @@ def _shares(input: Any, target: Any, weight: Any, ignore_index: int | None, **_:
 
 
 def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> dict[str, Any]:
-    """Logits of a few units, of which some rows have a class that leads."""
-    rows, features, classes = (301, 70, 1031) if is_large else (5, 3, 4)
-    has_classes = "target" not in case
+    """Logits of a few units; in large calls also of hundreds, and of five rows one is ignored."""
+    rows, features, classes = (67, 33, 33_003) if is_large else (5, 3, 4)
+    sizes = [0.1, 1.0, 5.0, 60.0] if is_large else [0.1, 1.0, 5.0]
+    indices = rng.integers(0, classes, rows)
+    if is_large and "ignore_index" not in case:
+        indices[::5] = _IGNORED
     arrays = {
-        "input": rng.normal(size=(rows, features)) * rng.choice([0.1, 1.0, 5.0], (rows, 1)),
+        "input": rng.normal(size=(rows, features)) * rng.choice(sizes, (rows, 1)),
         "linear_weight": rng.normal(size=(classes, features)) * 2 / features**0.5,
-        "target": rng.integers(0, classes, rows)
-        if has_classes
-        else rng.dirichlet(np.ones(classes), rows),
+        "target": rng.dirichlet(np.ones(classes), rows) if "target" in case else indices,
     }
     if "linear_bias" in case:
         arrays["linear_bias"] = rng.normal(size=classes)
@@ -119,8 +120,9 @@ def _torch(
     precision="absolute, normwise",
     cases=(
         {},
-        {"linear_bias": REAL, "weight": CLASS_WEIGHT, "ignore_index": 1, "label_smoothing": 0.125},
-        {"target": DISTRIBUTION, "linear_bias": REAL},
+        {"linear_bias": REAL, "ignore_index": 1, "label_smoothing": 0.125},
+        {"weight": CLASS_WEIGHT, "ignore_index": 0},
+        {"target": DISTRIBUTION, "linear_bias": REAL, "weight": CLASS_WEIGHT},
     ),
     differs={"options": "torch's choose how many logits it stores; ours are never stored whole"},
 )
@@ -216,8 +218,9 @@ def linear_cross_entropy_hvp(
     along: LinearArgument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\dot G\,W` by x, :math:`\dot G^T x` by W and :math:`\dot G^T 1` by b, where
-    :math:`\dot G = A\,p\,(\dot z - \sum_j p_j \dot z_j)`.
+    r""":math:`\dot G\,W` by x, :math:`\dot G^T x` by W and :math:`\dot G^T 1` by b.
+
+    .. math:: \dot G = A\,p\,\Bigl(\dot z - \sum_j p_j \dot z_j\Bigr)
 
     ż is v Wᵀ along x, x vᵀ along W, and v along b. The derivative of the other factor, G v or Gᵀ v,
     is added where one of x and W moves and the other asks.
@@ -251,8 +254,9 @@ def linear_cross_entropy_hessian_diagonal(
     wrt: LinearArgument = "input",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`A \sum_c p_c (W_{cf} - \bar W_f)^2`, a variance, by x;
-    :math:`\sum_r A\,p_c (1 - p_c)\,x_f^2` by W, and without x² by b.
+    r""":math:`A \sum_c p_c (W_{cf} - \bar W_f)^2`, a variance, by x.
+
+    By W it is :math:`\sum_r A\,p_c (1 - p_c)\,x_f^2`, and without x² by b.
 
     The variance is that of W less the row of the most probable class: it keeps its digits where one
     class has nearly all the probability, and loses some where all of W is far from 0.

@@ -76,13 +76,13 @@ def _shares(log_probs: Any, target_lengths: Any, **_: Any) -> Any:
 
 
 def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> dict[str, Any]:
-    """Sequences with repeated labels; the second has no path where its loss is then 0."""
+    """Sequences with repeated labels; the second may have none, or no path with a loss of 0."""
     times, count, classes, labels = (70, 5, 40, 20) if is_large else (5, 2, 4, 3)
     logits = rng.normal(size=(times, count, classes)) * rng.choice([0.3, 1.0, 3.0])
     known = [c for c in range(classes) if c != case.get("blank", 0)]
     targets = rng.choice(known, (count, labels))
     targets[0, 1] = targets[0, 0]
-    short = (2, 3) if case.get("zero_infinity") else (times - 1, labels - 1)
+    short = (2, 3) if case.get("zero_infinity") else (times - 1, int(rng.integers(0, labels)))
     lengths = np.array([(times, labels)] * count)
     lengths[1] = short
     return {
@@ -154,8 +154,9 @@ def ctc_loss_gradient(
     wrt: Sequences = "log_probs",
     grad_output: Tensor | None = None,
 ) -> Tensor:
-    r""":math:`\partial \ell / \partial x_t(c) = -g_t(c)`, the probability that a path of the labels
-    emits c at the time t.
+    r""":math:`\partial \ell / \partial x_t(c) = -g_t(c)`, g the probability that c is emitted at t.
+
+    It is the share of the paths of the labels which do so.
 
     torch gives :math:`e^{x_t(c)} - g_t(c)`, the gradient by logits that ``log_softmax`` follows:
     another function, and wrong by up to 1 for what ``log_probs`` are here.

@@ -36,7 +36,7 @@ Input = Literal["input1", "input2"]
 
 
 def _cosine_truth(x1: Any, x2: Any, eps: Any) -> Any:
-    longer = np.frompyfunc(lambda norm: norm if norm[0] >= eps else eps, 1, 1)
+    longer = np.frompyfunc(lambda norm: eps if norm[0] < eps else norm, 1, 1)
     return (x1 * x2).sum(-1) / longer(series.norm(x1, 2)) / longer(series.norm(x2, 2))
 
 

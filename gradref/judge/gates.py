@@ -86,11 +86,16 @@ class Gate:
 
     def of_rows(self, truth: Balls, scale: Floats, dtype: torch.dtype) -> Floats:
         """Return what is allowed of rows, in ulp; ``scale`` is what float64 may lose of them."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            lost = self.lost(scale, dtype) / spacing(truth.high, dtype)
+        return np.asarray(self.row_claims[dtype] + lost)
+
+    def lost(self, scale: Floats, dtype: torch.dtype) -> Floats:
+        """Return what may be lost of rows besides the claim, as a number and not in ulp."""
         unit = self.unit[dtype]
         underflow = 16 * SMALLEST_FLOAT32 if unit > DOUBLE else 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            lost = (scale * (unit / DOUBLE) + underflow) / spacing(truth.high, dtype)
-        return np.asarray(self.row_claims[dtype] + lost)
+            return np.asarray(scale * (unit / DOUBLE) + underflow)
 
 
 ALL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -70,14 +70,15 @@ def magnitude(x: Any) -> Any:
 def norm(u: Any, p: Any) -> Any:
     """Return the p-norm of every row of an array; where it is 0 it has no derivative.
 
-    The magnitude of an element that is 0 has the derivative 0, as in torch.
+    The magnitude of an element that is 0 has the derivative 0, as in torch; for p between 1 and 2,
+    where its second derivative is infinite, the truth is left open.
     """
 
     def power(x: Any) -> Any:
         if p == 2:
             return x * x
         size = _magnitude(x)
-        return size if p == 1 or size[0] == 0 else (size.log() * p).exp()
+        return size if p == 1 or (size[0] == 0 and p > 2) else (size.log() * p).exp()
 
     def root(t: Any) -> Any:
         return t.sqrt() if p == 2 or t[0] == 0 else (t.log() / p).exp()
