@@ -341,6 +341,8 @@ def layer_norm_hvp(
 
 
 def _by_deviation(x: Tensor, eps: float) -> _Normalized:
+    first = x.narrow(-1, 0, 1)
+    x = torch.where((x == first).all(-1, keepdim=True), x - first, x)  # exactly 0 if all are equal
     centring, n = _Centring.of(x), x.shape[-1]
     unit = Unit.of(centring.coordinates(x), n * eps)
     return _Normalized(unit, n**0.5, centring.coordinates, centring.row)
