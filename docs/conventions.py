@@ -7,14 +7,14 @@ from pathlib import Path
 
 from docs.tables import replace_between, table
 from gradref.declare.operation import Facts, Operation, called
-from gradref.declare.registry import batch_losses, operations
+from gradref.declare.registry import every_operation
 
 PATH = Path(__file__).parent / "conventions.md"
 
 
 def made() -> dict[Path, str]:
     """Return the document with its tables."""
-    every = [*operations(), *batch_losses()]
+    every = every_operation()
     records = [record for record in every if record.facts is not None]
     text = replace_between(PATH.read_text(), "kinks", kinks(records))
     text = replace_between(text, "limits", limits(records))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from docs.tables import table
 from gradref.declare.operation import Operation
-from gradref.declare.registry import batch_losses, operations
+from gradref.declare.registry import every_operation
 from gradref.report.summary import FROM_OUTPUT, ORDERS, Line, lines
 from gradref.report.text import ulp
 from gradref.runs.run import Run
@@ -81,7 +81,7 @@ def missing() -> list[str]:
 
 
 def _records() -> dict[str, Operation]:
-    return {record.name: record for record in (*operations(), *batch_losses())}
+    return {record.name: record for record in every_operation()}
 
 
 def document(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradref.declare.registry import batch_losses, operations
+from gradref.declare.registry import every_operation
 from gradref.report import documentation
 from gradref.report.page import Card, Figure, Measured
 
@@ -23,8 +23,9 @@ numbers. `gradref report` writes a page with all of this, and with the verdicts.
 
 def cards() -> list[Card]:
     """Return a card for each operation."""
-    every = (*operations(), *batch_losses())
-    return [Card(r, Measured()) for r in sorted(every, key=lambda r: (r.package, r.name))]
+    return [
+        Card(r, Measured()) for r in sorted(every_operation(), key=lambda r: (r.package, r.name))
+    ]
 
 
 def figures(card: Card) -> Iterator[tuple[str, Figure]]:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for docs.*, when run as a script
 
 from docs.tables import replace_between, table  # noqa: E402  needs the line above
-from gradref.declare.registry import batch_losses, operations  # noqa: E402
+from gradref.declare.registry import every_operation  # noqa: E402
 
 README, KEPT = ROOT / "README.md", ROOT / "docs" / "times.json"
 
@@ -61,7 +61,7 @@ def measured(*others: str) -> dict[str, dict[str, float]]:
             name = " ".join(command.split()[:2])
             cold, again = (seconds(command, f"{folder}/{i}") for _ in range(2))
             found[name] = {"cold": cold, "again": again}
-        count = len(operations()) + len(batch_losses())
+        count = len(every_operation())
         found[f"gradref verify, each of {count}"] = {
             when: taken / count for when, taken in found["gradref verify"].items()
         }

@@ -513,9 +513,9 @@ def _operations(names: list[str] | None) -> list[Any]:
 
 def _with_batches(names: list[str] | None) -> list[Any]:
     """Return the operations that are named, or all with the losses of a batch."""
-    from gradref.declare.registry import batch_losses
+    from gradref.declare.registry import every_operation
 
-    return _operations(names) + ([] if names else batch_losses())
+    return _operations(names) if names else every_operation()
 
 
 def _devices(wanted: list[str] | None) -> tuple[list[str], dict[str, str]]:

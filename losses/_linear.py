@@ -47,11 +47,13 @@ __all__ = [
 
 LinearArgument = Literal["input", "linear_weight", "linear_bias"]
 
-_IGNORED = -100
-"""What None stands for."""
-
 ROWS, CLASSES = 256, 512
 """The size of a tile: 1 MiB in float64."""
+
+
+def _ignored(ignore_index: int | None) -> int:
+    """The class that is ignored; None stands for torch's −100."""
+    return -100 if ignore_index is None else ignore_index
 
 
 def _truth(
@@ -65,7 +67,7 @@ def _truth(
 ) -> Any:
     logits = (input[:, None] * linear_weight).sum(-1)
     logits = logits if linear_bias is None else logits + linear_bias
-    ignored = _IGNORED if ignore_index is None else ignore_index
+    ignored = _ignored(ignore_index)
     return cross_entropy_truth(logits, target, weight, ignored, label_smoothing).sum(-1)
 
 
@@ -73,7 +75,7 @@ def _shares(input: Any, target: Any, weight: Any, ignore_index: int | None, **_:
     ones = input[:, 0] * 0 + 1
     if target.dtype == object:
         return ones / len(input)
-    counted = (target != (_IGNORED if ignore_index is None else ignore_index)).astype(int)
+    counted = (target != _ignored(ignore_index)).astype(int)
     return ones / (counted if weight is None else counted * weight[target]).sum()
 
 
@@ -83,7 +85,7 @@ def _draw(rng: np.random.Generator, case: Mapping[str, Any], is_large: bool) -> 
     sizes = [0.1, 1.0, 5.0, 60.0] if is_large else [0.1, 1.0, 5.0]
     indices = rng.integers(0, classes, rows)
     if is_large and "ignore_index" not in case:
-        indices[::5] = _IGNORED
+        indices[::5] = _ignored(None)
     arrays = {
         "input": rng.normal(size=(rows, features)) * rng.choice(sizes, (rows, 1)),
         "linear_weight": rng.normal(size=(classes, features)) * 2 / features**0.5,
@@ -106,7 +108,7 @@ def _torch(
     **more: Any,
 ) -> Tensor:
     """What torch before 2.13 composes."""
-    ignored = _IGNORED if ignore_index is None else ignore_index
+    ignored = _ignored(ignore_index)
     logits = F.linear(input, linear_weight, linear_bias)
     return F.cross_entropy(logits, target, ignore_index=ignored, **more)
 
@@ -642,7 +644,7 @@ def _targets(target: Any, logits: tuple[int, ...], ignored: int | None) -> tuple
         t = t.reshape(-1, classes)
         return t, torch.zeros_like(t[:, 0], dtype=torch.bool)
     t = t.reshape(-1).to(torch.int64)
-    is_ignored = t == (_IGNORED if ignored is None else ignored)
+    is_ignored = t == _ignored(ignored)
     outside = ((t < 0) | (t >= classes)) & ~is_ignored
     if not arrays.has_no_values(t) and outside.any():
         wants = f"class indices in [0, {classes})"

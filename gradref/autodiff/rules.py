@@ -170,8 +170,7 @@ def value_rule(products: Products) -> type[Function]:
 
 def once_rule(record: Operation) -> type[Function]:
     """Return the rule for a loss of a batch, by its gradient alone."""
-    names = tuple(record.signature.parameters)
-    has_choice = len(record.differentiable) > 1
+    names, gradient = tuple(record.signature.parameters), record.derivatives["gradient"]
 
     def refuse() -> NoReturn:
         raise RuntimeError(
@@ -203,11 +202,7 @@ def once_rule(record: Operation) -> type[Function]:
             given = dict(zip(names, _kept(ctx), strict=True))
             pairs = zip(names, ctx.needs_input_grad, strict=True)
             return tuple(
-                record.derivatives["gradient"](
-                    **given, grad_output=outputs[0], **({"wrt": name} if has_choice else {})
-                )
-                if need
-                else None
+                gradient(**given, grad_output=outputs[0], wrt=name) if need else None
                 for name, need in pairs
             )
 

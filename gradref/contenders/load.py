@@ -15,7 +15,7 @@ import torch
 from gradref.arrays import describe, reject
 from gradref.contenders.kernel import ROLES, Kernel, index_or_probability
 from gradref.declare.operation import Operation
-from gradref.declare.registry import batch_losses, operations
+from gradref.declare.registry import every_operation, operations
 
 WANTS = (
     "a file.py, a module, module:attribute, or namespace::name of a torch.library op; "
@@ -38,8 +38,7 @@ def load(subject: str, operation: str | None = None) -> list[Kernel]:
         if attribute:
             if not hasattr(module, attribute):
                 reject("subject", repr(subject), f"an attribute of {name}", ImportError)
-            every = (*operations(), *batch_losses())
-            record = next((r for r in every if r.name == attribute), None)
+            record = next((r for r in every_operation() if r.name == attribute), None)
             if record is not None and operation in (None, record.name, record.full_name):
                 return list(_named_like(record, module))
             return [_single(subject, getattr(module, attribute), operation)]
@@ -100,9 +99,7 @@ def _of_module(module: ModuleType, operation: str | None) -> list[Kernel]:
 
 def _by_name(module: ModuleType, operation: str | None) -> Iterator[Kernel]:
     """Yield kernels of functions named like operations."""
-    named = [operation] if operation and ":" in operation else []
-    every = operations(*named) if named else [*operations(), *batch_losses()]
-    for record in every:
+    for record in operations(operation) if operation and ":" in operation else every_operation():
         yield from _named_like(record, module)
 
 

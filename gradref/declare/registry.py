@@ -52,6 +52,11 @@ def _is_named(record: Operation, home: str, name: str, only: str) -> bool:
     return name == record.name or (name == home and record.kind != "batch")
 
 
+def every_operation() -> list[Operation]:
+    """Return all operations of the packages in the entry-point group, losses of a batch too."""
+    return [*operations(), *batch_losses()]
+
+
 def batch_losses() -> list[Operation]:
     """Return every loss of a batch of the packages in the entry-point group."""
     return [r for name in packages() for r in declared(name) if r.kind == "batch"]
