@@ -64,6 +64,11 @@ def softmax() -> Fused:
 
 
 @pytest.fixture(scope="module")
+def swiglu() -> Fused:
+    return fuse(activations.swiglu)
+
+
+@pytest.fixture(scope="module")
 def mse_loss() -> Fused:
     return fuse(losses.mse_loss)
 
@@ -242,6 +247,15 @@ def test_results_are_written_where_one_says(sigmoid: Fused, cross_entropy: Fused
     torch.testing.assert_close((loss, gradient), expected)
 
 
+def test_a_function_of_two_arrays_has_buffers_for_its_value_and_a_gradient() -> None:
+    x, y = torch.rand(9), torch.rand(9)
+    out = torch.empty(9), torch.empty(9)
+    results = uncompiled(activations.xlogy)(x, y, wrt="other", out=out)
+    expected = activations.xlogy(x, y), activations.xlogy_gradient(x, y, wrt="other")
+    assert results[0] is out[0]
+    torch.testing.assert_close(out, expected)
+
+
 @pytest.mark.parametrize(
     ("name", "first"),
     [("sigmoid", False), ("softmax", True), ("softmax", False), ("mse_loss", False)],
@@ -262,6 +276,28 @@ def test_an_input_is_overwritten_after_everything_is_read(
     if kind != "loss" and not first:
         out = out[::-1]
     torch.testing.assert_close(kernel(*arguments, **more, out=out), expected)
+
+
+def test_a_gated_unit_has_buffers_for_half_a_row_and_for_a_row(swiglu: Fused) -> None:
+    for _ in range(3):  # compiled, called, replayed
+        x, g = torch.randn(2, 3, 14), torch.randn(2, 3, 7)
+        expected = activations.swiglu(x), activations.swiglu_vjp(x, g)
+        for out in ((torch.empty_like(g), torch.empty_like(x)), (g, x)):
+            results = swiglu(x, grad_output=g, out=out)
+            assert all(result is buffer for result, buffer in zip(results, out, strict=True))
+            torch.testing.assert_close(results, expected)
+    assert known(swiglu, x, grad_output=g, out=(torch.empty_like(g), torch.empty_like(x)))
+    assert known(swiglu, x, grad_output=g, out=(g, x))
+
+
+def test_a_gated_unit_of_other_layouts_has_buffers_too() -> None:
+    """Along the first dimension, or in rows with gaps, it is not compiled for parts of rows."""
+    swiglu, x, g = uncompiled(activations.swiglu), torch.randn(8, 5), torch.randn(4, 5)
+    for dim, rows, of_each in ((0, x, g), (1, x.T, g.T)):
+        out = torch.empty_like(of_each), torch.empty_like(rows)
+        results = swiglu(rows, dim, grad_output=of_each, out=out)
+        expected = activations.swiglu(rows, dim), activations.swiglu_vjp(rows, of_each, dim)
+        torch.testing.assert_close(results, expected)
 
 
 def test_other_threads_go_on_in_float64() -> None:
@@ -290,14 +326,19 @@ def test_numpy_arrays_are_read_and_written_in_place(sigmoid: Fused, cross_entrop
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 
 
-def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused) -> None:
+def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused, swiglu: Fused) -> None:
     """Beyond a few numbers for each row."""
     x, out = torch.randn(1 << 20), (torch.empty(1 << 20), torch.empty(1 << 20))
     rows, target = logits(64, 4096)
-    gradient = torch.empty_like(rows)
+    gradient, of_each = torch.empty_like(rows), torch.randn(64, 2048)
+    half_a_row = torch.empty_like(of_each)
+    halves = rows.bfloat16(), of_each.bfloat16()
+    buffers = torch.empty_like(halves[1]), torch.empty_like(halves[0])
     for call in (
         lambda: sigmoid(x, out=out),
         lambda: cross_entropy(rows, target, out=gradient),
+        lambda: swiglu(rows, grad_output=of_each, out=(half_a_row, gradient)),
+        lambda: swiglu(halves[0], grad_output=halves[1], out=buffers),
     ):
         call()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -504,6 +545,17 @@ def test_a_known_form_keeps_no_array(sigmoid: Fused) -> None:
         (lambda f, x: fuse(activations.sigmoid, "gradient"), ValueError, "results: got 'gradient'"),
         (lambda f, x: fuse(activations.sigmoid_derivative), ValueError, "wants sigmoid itself"),
         (lambda f, x: fuse(losses.cross_entropy)(x, x.int()), ValueError, "shape"),
+        (lambda f, x: fuse(activations.glu)(x), ValueError, "a multiple of 2 along dimension 0"),
+        (
+            lambda f, x: fuse(activations.glu, "value")(x[:2], out=x[:2].clone()),
+            ValueError,
+            r"out: got shape \(2,\), wants shape \(1,\)",
+        ),
+        (
+            lambda f, x: fuse(activations.glu, "vjp")(x[:2], grad_output=x[:2], out=x[:2].clone()),
+            ValueError,
+            r"grad_output: got shape \(2,\)",
+        ),
     ],
 )
 def test_wrong_calls_say_what_is_wanted(

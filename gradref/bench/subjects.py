@@ -114,8 +114,10 @@ class Subject:
     @cached_property
     def buffers(self) -> tuple[Tensor, ...]:
         """The memory for those results that are arrays: of a loss only the gradient."""
-        count = 1 if self.record.kind == "loss" or self.record.parts > 1 else 2
-        return tuple(torch.empty_like(self.first) for _ in range(count))
+        slope = torch.empty_like(self.first)
+        if self.record.kind == "loss":
+            return (slope,)
+        return torch.empty_like(self.vector.get("grad_output", slope)), slope
 
     @cached_property
     def contenders(self) -> dict[str, Callable[[], Any]]:
@@ -229,25 +231,26 @@ class Subject:
     @cached_property
     def _bound(self) -> Callable[[], object]:
         """A kernel that reads and writes the same memory, with next to no arithmetic."""
-        read = [a for a in (*self.arrays.values(), *self.vector.values()) if a.is_floating_point()]
+        given = (*self.arrays.values(), *self.vector.values())
+        read = [part for a in given if a.is_floating_point() for part in self._parts(a)]
+        written = [part for buffer in self.buffers for part in self._parts(buffer)]
 
-        def touch(tensors: dict[str, Tensor], into: list[Tensor | None]) -> None:
-            total: Tensor = reduce(torch.add, map(self._as_wide_as_the_first, tensors.values()))
+        def touch(tensors: dict[str, Tensor], into: list[Tensor]) -> None:
+            total: Tensor = reduce(torch.add, tensors.values())
             for i, buffer in enumerate(into):
-                assert buffer is not None
                 buffer.copy_(total * (i + 1.5))
 
         compiled = Compiled(touch, settings(self.first.numel(), True))
         tensors = {str(i): a for i, a in enumerate(read)}
-        compiled(tensors, self.buffers)
-        _, call = compiled(tensors, self.buffers)
+        compiled(tensors, written)
+        _, call = compiled(tensors, written)
         assert call is not None  # it was of these very tensors
         return lambda: call.graph(*call.arguments)
 
-    def _as_wide_as_the_first(self, array: Tensor) -> Tensor:
-        """Return an array of outputs as often as a row has parts."""
-        is_short = array.dim() == 2 and array.shape[1] < self.shape[1]
-        return array.repeat(1, self.record.parts) if is_short else array
+    def _parts(self, array: Tensor) -> Sequence[Tensor]:
+        """Return the parts of an array of whole rows of a gated unit; any other array alone."""
+        parts = self.record.parts
+        return array.chunk(parts, 1) if parts > 1 and array.shape == self.shape else (array,)
 
     @property
     def traffic(self) -> int:

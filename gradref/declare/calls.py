@@ -178,7 +178,7 @@ class _Entered:
             tensor, restore = arrays.enter(name, given[name])
             tensors[name] = tensor
             restores.append(restore)
-        layout = _layout(record, first, tensors[first], given)
+        layout = layout_of(record, first, tensors[first], given)
         floating = [t.dtype for t in tensors.values() if t.is_floating_point()]
         common = functools.reduce(torch.promote_types, floating) if floating else None
         inputs = {
@@ -291,7 +291,8 @@ def _library(value: Any) -> type:
     return next((kind[0] for kind in kinds if isinstance(value, kind)), type(value))
 
 
-def _layout(record: Operation, first: str, tensor: Tensor, given: Mapping[str, Any]) -> Layout:
+def layout_of(record: Operation, first: str, tensor: Tensor, given: Mapping[str, Any]) -> Layout:
+    """Return the layout of ``tensor``, the argument ``first``; reject a shape without rows."""
     shape = tuple(tensor.shape)
     if record.coupled is None:
         return Layout(shape, None)

@@ -69,13 +69,16 @@ class GraphCall:
 
 
 class Compiled(Generic[Result]):
-    """``evaluate``, of a dict of tensors and a list of buffers, compiled for any lengths."""
+    """``evaluate``, of a dict of tensors and a list of buffers, compiled for any lengths.
+
+    A dict of tuples of tensors, and a list of such tuples, will do as well.
+    """
 
     compilations = 0
     """How many graphs have been compiled in this process."""
 
     def __init__(self, evaluate: Callable[..., Result], settings: Mapping[str, Any]) -> None:
-        def of(tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]) -> Result:
+        def of(tensors: Mapping[str, Any], buffers: Sequence[Any]) -> Result:
             return evaluate(tensors, buffers)
 
         # Dynamo counts what it compiles by code objects, and by their names remembers what varied.
@@ -98,7 +101,7 @@ class Compiled(Generic[Result]):
         return noted
 
     def __call__(
-        self, tensors: Mapping[str, Tensor], buffers: Sequence[Tensor | None]
+        self, tensors: Mapping[str, Any], buffers: Sequence[Any]
     ) -> tuple[Result, GraphCall | None]:
         """Return the result, and what was called for it on these very tensors: not the first time.
 
@@ -109,13 +112,19 @@ class Compiled(Generic[Result]):
             result = self._compiled(tensors, buffers)
             graph_call, self._latest = self._latest, None  # it would keep the arrays
             return result, graph_call
-        views = {id(t): _of_any_length(t) for t in (*tensors.values(), *buffers) if t is not None}
-        result = self._compiled(
-            {name: views[id(t)] for name, t in tensors.items()},
-            [None if b is None else views[id(b)] for b in buffers],
-        )
+        views: dict[int, Tensor] = {}
+        result = self._compiled(_views(tensors, views), _views(buffers, views))
         self._is_new, self._latest = False, None
         return result, None
+
+
+def _views(arrays: Any, known: dict[int, Tensor]) -> Any:
+    """Return arrays, as they are nested, as views of any length: one tensor as one view."""
+    if isinstance(arrays, Mapping):
+        return {name: _views(value, known) for name, value in arrays.items()}
+    if isinstance(arrays, Sequence):
+        return [_views(value, known) for value in arrays]
+    return None if arrays is None else known.setdefault(id(arrays), _of_any_length(arrays))
 
 
 def _of_any_length(tensor: Tensor) -> Tensor:

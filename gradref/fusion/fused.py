@@ -22,7 +22,7 @@ from torch import Tensor
 from gradref import arrays
 from gradref.arrays import describe, reject
 from gradref.autodiff import lookup
-from gradref.declare.calls import bind
+from gradref.declare.calls import bind, layout_of
 from gradref.declare.operation import Operation, operation
 from gradref.environment import has_compiler
 from gradref.fusion.replay import CallForm, Replay
@@ -47,6 +47,7 @@ CANCELLING = ("second_derivative",)
 MOST_REPLAYS = 128
 """The size of the replay cache, in forms of calls."""
 
+Shape = Sequence[int]
 Buffers = Sequence[Tensor | None]
 Found = tuple[list[Tensor | None], "GraphCall | None"]
 """The results, None for those that are in their buffers, and what can be replayed."""
@@ -63,9 +64,10 @@ def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> 
 
     The kernel takes the arguments of the function, and ``grad_output``, ``tangent``, ``wrt`` and
     ``along`` by keyword: tensors or NumPy arrays, on their own memory. It returns one result or a
-    tuple. ``out`` is a buffer for every result of the shape of the input, a tuple of them for two;
-    it may be an input, which is then overwritten. Values are not checked against their domain: a
-    class that does not exist has no entry in a gradient.
+    tuple. ``out`` is a buffer for every result that has a number for each one of the input, or for
+    each output of a gated unit; a tuple of them for two. It may be an input, which is then
+    overwritten. Values are not checked against their domain: a class that does not exist has no
+    entry in a gradient.
 
     An elementwise result is within 4 ulp in float32 and 1 ulp in 16 bits for the parameters that
     docs/accuracy.md lists, at every input. Other parameters can cost any number of digits, as
@@ -143,10 +145,12 @@ class Fused:
         tensors = {name: tensor for name, (tensor, _) in entered.items()}
         restore = entered[first][1]
         tensors[first] = arrays.to_float(tensors[first], like=given[first])
-        shown = self._by_result(out, given)
         x = tensors[first]
+        shapes = [self._shape_of_a_buffer(result, x, given) for result in self.results]
+        shown = self._by_result(out, shapes)
         entered_buffers = [
-            arrays.enter_out(b, given[first], x.shape, x.dtype, tensors) for b in shown
+            None if shape is None else arrays.enter_out(b, given[first], shape, x.dtype, tensors)
+            for b, shape in zip(shown, shapes, strict=True)
         ]
         _check_apart(entered_buffers)
         buffers = [None if b is None else _same_as_input(b, tensors) for b in entered_buffers]
@@ -168,23 +172,27 @@ class Fused:
                 self._replays.clear()
             self._replays[form.key] = replay
 
-    def _by_result(self, out: Any, given: Mapping[str, Any]) -> list[Any]:
+    def _by_result(self, out: Any, shapes: Sequence[Shape | None]) -> list[Any]:
         """Return the buffer of every result, None where it has none."""
         if out is None:
             return [None] * len(self.results)
         buffers = list(out) if isinstance(out, tuple) else [out]
-        wanted = [self._has_the_shape_of_the_input(result, given) for result in self.results]
-        if len(buffers) != sum(wanted):
-            names = [n for n, is_wanted in zip(self.results, wanted, strict=True) if is_wanted]
-            reject("out", f"{len(buffers)} buffers", f"one for each of {', '.join(names)}")
-        return [buffers.pop(0) if is_wanted else None for is_wanted in wanted]
+        wanted = [n for n, shape in zip(self.results, shapes, strict=True) if shape is not None]
+        if len(buffers) != len(wanted):
+            reject("out", f"{len(buffers)} buffers", f"one for each of {', '.join(wanted)}")
+        return [None if shape is None else buffers.pop(0) for shape in shapes]
 
-    def _has_the_shape_of_the_input(self, result: str, given: Mapping[str, Any]) -> bool:
-        if self.record.kind == "loss" and result == "value":
-            return self.record.coupled is None and given["reduction"] == "none"
-        if result in ("value", "jvp", "jacobian_diagonal"):
-            return self.record.parts == 1
-        return result != "jacobian" and given.get("wrt") not in self.record.shared
+    def _shape_of_a_buffer(self, result: str, x: Tensor, given: Mapping[str, Any]) -> Shape | None:
+        """Return the shape of the buffer for a result: of the input, or of one part of its rows."""
+        record = self.record
+        if record.kind == "loss" and result == "value":
+            is_array = record.coupled is None and given.get("reduction", "none") == "none"
+            return x.shape if is_array else None
+        if result == "jacobian" or given.get("wrt") in record.shared:
+            return None
+        if record.parts > 1 and result in ("value", "jvp"):
+            return layout_of(record, next(iter(given)), x, given).shape_of("output")
+        return x.shape
 
     def _compute(
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
@@ -195,13 +203,14 @@ class Fused:
         evaluate = functools.partial(self._evaluate, constants)
         first = next(iter(tensors.values()))
         options = settings(first.numel(), not self.precise)
-        key, into = _key(tensors, constants), _aliases(tensors, buffers)
+        in_parts = self._is_in_parts(tensors, constants, buffers)
+        key, into = (*_key(tensors, constants), in_parts), _aliases(tensors, buffers)
         if (key, into) not in self._compiled:
             if not has_compiler(first.device.type):
                 words = "no C++ compiler: fused kernels run uncompiled, and slowly"
                 warnings.warn(words, stacklevel=3)
                 return evaluate(tensors, buffers), None
-            self._compiled[key, into] = compiler.Compiled(evaluate, options)
+            self._compiled[key, into] = self._compile(constants, options, in_parts)
         before, start = compiler.Compiled.compilations, time.perf_counter()
         with contextlib.nullcontext() if self.precise else arrays.native():
             try:
@@ -212,7 +221,7 @@ class Fused:
                 # Inductor (2.13) does not generate every loop over rows in place.
                 apart = key, (None,) * len(into)
                 if apart not in self._compiled:
-                    self._compiled[apart] = compiler.Compiled(evaluate, options)
+                    self._compiled[apart] = self._compile(constants, options, in_parts=False)
                 self._compiled[key, into] = _through_fresh_memory(self._compiled[apart])
                 found = self._compiled[key, into](tensors, buffers)
             except private.TracingError:
@@ -223,6 +232,25 @@ class Fused:
         if compiler.Compiled.compilations > before:
             self.compile_seconds += time.perf_counter() - start
         return found
+
+    def _compile(
+        self, constants: Mapping[str, Any], options: Mapping[str, Any], in_parts: bool
+    ) -> Compute:
+        from gradref.fusion import compiler, parts
+
+        if in_parts:
+            of_rows = functools.partial(self._evaluate, {**constants, "dim": -1})
+            return parts.InParts(of_rows, options, self.record.parts)
+        return compiler.Compiled(functools.partial(self._evaluate, constants), options)
+
+    def _is_in_parts(
+        self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
+    ) -> bool:
+        """Return whether to compile for the parts of rows: all are in memory, in one piece."""
+        dims = -1, next(iter(tensors.values())).dim() - 1
+        if self.record.parts == 1 or constants["dim"] not in dims:
+            return False
+        return all(a is not None and a.is_contiguous() for a in (*tensors.values(), *buffers))
 
     def _evaluate(
         self, constants: Mapping[str, Any], tensors: Mapping[str, Tensor], buffers: Buffers

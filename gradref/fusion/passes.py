@@ -1,13 +1,15 @@
-"""The pass over the graph of a fused kernel: common-subexpression elimination."""
+"""The passes over the graph of a fused kernel: each expression once, no part of a row copied."""
 
 from __future__ import annotations
 
 import hashlib
+import operator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from gradref.fusion.private import GraphPass
 
@@ -65,3 +67,42 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple((name, _hashable(v)) for name, v in sorted(value.items()))
     return (type(value), value)  # 1 and 1.0 and True are not the same argument
+
+
+class SplitsOfJoinedParts(CommonSubexpressionElimination):
+    """Take a part itself where parts are joined only to be split again."""
+
+    def __call__(self, graph: torch.fx.Graph) -> None:
+        """Replace a piece of what was joined by the part that it is, in the dtype of the piece."""
+        for node in list(graph.nodes):
+            part = _part(node)
+            if part is None:
+                continue
+            dtype = node.meta["val"].dtype
+            if part.meta["val"].dtype is not dtype:
+                with graph.inserting_before(node):
+                    convert: Any = torch.ops.prims.convert_element_type.default
+                    converted = graph.call_function(convert, (part, dtype))
+                converted.meta["val"] = node.meta["val"]
+                part = converted
+            node.replace_all_uses_with(part)
+        graph.eliminate_dead_code()
+        super().__call__(graph)
+
+
+def _part(node: Any) -> Any:
+    """Return the part that a piece of a concatenation is; None for any other node."""
+    aten, prims = torch.ops.aten, torch.ops.prims
+    if node.target is not operator.getitem or node.args[0].target is not aten.split.Tensor:
+        return None
+    split, place = node.args
+    joined = split.args[0]
+    if joined.target is prims.convert_element_type.default:
+        joined = joined.args[0]
+    if joined.target is not aten.cat.default or joined.args[1:] != split.args[2:]:
+        return None
+    parts = joined.args[0]
+    shapes = [split.meta["val"][place].shape, *(part.meta["val"].shape for part in parts)]
+    lengths = zip(*shapes, strict=True)
+    are_equal = all(statically_known_true(a == b) for a, *others in lengths for b in others)
+    return parts[place] if are_equal else None
