@@ -507,25 +507,28 @@ def mish(x: Tensor, /) -> Tensor:
     >>> mish(torch.tensor([-89.0, 0.0, 2.0]))
     tensor([-1.9824e-37,  0.0000e+00,  1.9440e+00])
     """
-    t, w, q, error = _mish_parts(x)
-    below = times_exp(t * (2 + w) / q, t.clamp(max=1), -error)
-    return torch.where(x < 1, below, x * (1 - 2 * w.square() / q))
+    t, e, w, q = _mish_parts(x)
+    r = 1 / q
+    below = e.times(t - t * (w * (1 + w) * r))
+    return torch.where(x < 0, below, x * (1 - 2 * w.square() * r))
 
 
 @derivative(mish)
 def mish_derivative(x: Tensor, /) -> Tensor:
-    r""":math:`T + x\,(1 - T^2)\,\sigma(x)` for T = tanh(softplus x), over a common denominator.
+    r""":math:`T + x\,(1 - T^2)\,\sigma(x)` for T = tanh(softplus x).
+
+    Below 0 that is :math:`e^x\,(1 + x - \ldots)`, above it :math:`1 - \ldots`: what is left out is
+    small in the tails, and so are its errors.
 
     >>> mish_derivative(torch.tensor([-89.0, 0.0, 2.0]))
     tensor([-1.9601e-37,  6.0000e-01,  1.0693e+00])
     """
-    t, w, q, error = _mish_parts(x)
-    below = 4 + 4 * t + w * (6 + 4 * t + w * (4 + w))
-    above = (1 + 2 * w) * q + 4 * t * w.square() * (1 + w)
-    square, lost = two_product(q, q)
-    factor = torch.where(x < 1, below, above) / square
-    slope = times_exp(factor, torch.where(x < 1, t, 0.0), -2 * error - lost / square)
-    return near_root(t, MISH_SLOPE, slope)
+    t, e, w, q = _mish_parts(x)
+    r = 1 / q
+    rest = w * ((1 + w) * q + t * (4 + w * (8 + w * (4 + w)))) * r
+    below = e.times(1 + (t - rest * r))
+    above = 1 - 2 * w.square() * (r - 2 * t * ((1 + w) * r) * r)
+    return near_root(t, MISH_SLOPE, torch.where(x < 0, below, above))
 
 
 @second_derivative(mish)
@@ -535,7 +538,12 @@ def mish_second_derivative(x: Tensor, /) -> Tensor:
     >>> mish_second_derivative(torch.tensor([-89.0, 0.0, 2.0]))
     tensor([-1.9378e-37,  6.4000e-01, -5.7725e-02])
     """
-    t, w, q, error = _mish_parts(x)
+    t = x.clamp(-1000, 1000)
+    w = exp(torch.where(x < 1, t, -t))
+    root, lost = two_sum(w, 1.0)  # the cube of q would count every rounding three times
+    square, rest = two_product(root, root)
+    q, error = two_sum(square, torch.where(x < 1, 1.0, w.square()))
+    error = (error + rest + 2 * root * lost) / q
     below = 4 + 2 * t + w * (8 + 2 * t + w * (6 - 3 * t + w * (2 - 2 * t)))
     above = 2 - 2 * t + w * (6 - 3 * t + w * (8 + 2 * t + w * (4 + 2 * t)))
     square, lost = two_product(q, q)
@@ -561,18 +569,15 @@ MISH_SLOPE = float32.Root(
 """mish′ about its root, in float32."""
 
 
-def _mish_parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x within ±1000, w, the denominator q of T, and its relative error.
+def _mish_parts(x: Tensor) -> tuple[Tensor, Exponential, Tensor, Tensor]:
+    """x within ±1000, w = exp(−abs(x)) as an exponential and as a number, the denominator q of T.
 
-    For x < 1 w is exp(x) and q = (1 + w)² + 1; beyond, w is exp(−x) and q = (1 + w)² + w².
+    It is (1 + w)² + 1 for x < 0, else (1 + w)² + w².
     """
     t = x.clamp(-1000, 1000)
-    below = x < 1
-    w = exp(torch.where(below, t, -t))
-    root, lost = two_sum(w, 1.0)
-    square, rest = two_product(root, root)
-    q, error = two_sum(square, torch.where(below, 1.0, w.square()))
-    return t, w, q, (error + rest + 2 * root * lost) / q
+    e = Exponential.of(-t.abs())
+    w = e.value
+    return t, e, w, torch.where(x < 0, 2 + w * (2 + w), 1 + 2 * w * (1 + w))
 
 
 # --- glu -----------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from gradref.declare import (
 )
 from gradref.declare.domains import BETWEEN_0_AND_1, NON_NEGATIVE, POSITIVE, WEIGHT
 from gradref.declare.facts import FROM_LEFT, FROM_RIGHT, Facts
-from gradref.formula import errorfree
 from gradref.formula.errorfree import exp, log1p, near_0, two_product
 from gradref.formula.weighting import reduced
 
@@ -371,10 +370,11 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
     r"""Logarithm of the hyperbolic cosine of the residual; by default its mean.
 
     .. math:: \ell = \log \cosh(x - t) = |x - t| + \log(1 + e^{-2|x - t|}) - \log 2
+              = -\tfrac12 \log(1 - \tanh^2(x - t))
 
-    About half the squared error near the target, and far from it the absolute error less log 2,
-    where cosh itself overflows. Domain ℝ, codomain [0, ∞), smooth, convex. One shape: nothing is
-    broadcast. float64, float32, float16, bfloat16.
+    About half the squared error near the target, where only the last form does not cancel, and far
+    from it the absolute error less log 2, where cosh itself overflows. Domain ℝ, codomain [0, ∞),
+    smooth, convex. One shape: nothing is broadcast. float64, float32, float16, bfloat16.
 
     Raises ValueError for two shapes or an unknown reduction. Source: Green (1990).
 
@@ -383,10 +383,10 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
     """
     r = input - target
     a = r.abs()
-    e, rise = exp(-a), errorfree.tanh(0.5 * a.clamp(max=2))
-    cosh_1 = (rise * (1 + e)).square() / (2 * e.clamp(min=0.125))  # cosh a − 1, for a ≤ 2
-    near = near_0(r, 0.5 * r.square(), -r.pow(4) / 12, log1p(cosh_1), 2.0**-20)
-    return torch.where(a < 2, near, (a - log(2)) + log1p(e.square()))
+    is_near = a < 0.5  # beyond, the difference from log 2 loses less than 1 − tanh²
+    logarithm = log1p(torch.where(is_near, -tanh(r).square(), exp(-2 * a)))
+    near = near_0(r, 0.5 * r.square(), -r.pow(4) / 12, -0.5 * logarithm, 2.0**-20)
+    return torch.where(is_near, near, (a - log(2)) + logarithm)
 
 
 @profile_derivative(log_cosh_loss)
@@ -456,5 +456,6 @@ pseudo_huber_loss_hvp = profile_hvp(pseudo_huber_loss)
 def _over_root(r: Tensor, delta: float, more: float) -> Tensor:
     """r / (more + √(1 + q²)); for q > 1 δ times a quotient that tends to ±1, and not to inf/inf."""
     q = (r / delta).clamp(-(2.0**60), 2.0**60)
-    denominator = more + torch.hypot(q, torch.ones_like(q))
-    return torch.where(q.abs() <= 1, r / denominator, delta * (q / denominator))
+    is_near = q.abs() <= 1
+    quotient = torch.where(is_near, r, q) / (more + (1 + q.square()).sqrt())
+    return torch.where(is_near, quotient, delta * quotient)

@@ -547,6 +547,11 @@ def test_a_known_form_keeps_no_array(sigmoid: Fused) -> None:
         (lambda f, x: fuse(losses.cross_entropy)(x, x.int()), ValueError, "shape"),
         (lambda f, x: fuse(activations.glu)(x), ValueError, "a multiple of 2 along dimension 0"),
         (
+            lambda f, x: fuse(activations.glu, "vjp")(x[0], grad_output=x[0], out=x[0].clone()),
+            ValueError,
+            r"x: got shape \(\), wants at least one dimension",
+        ),
+        (
             lambda f, x: fuse(activations.glu, "value")(x[:2], out=x[:2].clone()),
             ValueError,
             r"out: got shape \(2,\), wants shape \(1,\)",

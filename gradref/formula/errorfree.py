@@ -160,7 +160,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    """Return log(1 + x), for finite x ≥ 0; in float32 it compiles to vector instructions."""
+    """Return log(1 + x), for finite x > −1; in float32 it compiles to vector instructions."""
     return torch.log1p(x) if x.dtype is torch.float64 else float32.log1p(x)
 
 

@@ -113,7 +113,7 @@ def exp(t: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    """Return log(1 + x) = k log 2 + log(1 + f), for finite x ≥ 0, with f near 0."""
+    """Return log(1 + x) = k log 2 + log(1 + f), for finite x > −1, with f near 0."""
     k = ((1 + x).view(torch.int32) - ROOT_OF_HALF) >> 23
     f = torch.where(k == 0, x, (1 + x) * _power_of_2(-k) - 1)
     s = f / (2 + f)

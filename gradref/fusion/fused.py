@@ -190,9 +190,8 @@ class Fused:
             return x.shape if is_array else None
         if result == "jacobian" or given.get("wrt") in record.shared:
             return None
-        if record.parts > 1 and result in ("value", "jvp"):
-            return layout_of(record, next(iter(given)), x, given).shape_of("output")
-        return x.shape
+        layout = layout_of(record, next(iter(given)), x, given)
+        return layout.shape_of("output" if result in ("value", "jvp") else "element")
 
     def _compute(
         self, tensors: Mapping[str, Tensor], constants: Mapping[str, Any], buffers: Buffers
