@@ -18,7 +18,10 @@ from gradref.contenders.witness import torch_jets
 from gradref.declare.operation import Domain, Draw
 from gradref.declare.registry import operations
 from gradref.judge.elementwise import ElementwiseExam, times
+from gradref.judge.gates import OURS
 from gradref.judge.inputs import draw, elementwise_inputs
+from gradref.judge.questions import Quantity
+from gradref.judge.rows import Known, evidence_of
 from gradref.judge.ulp import Errors, errors, spacing, to_floats
 from gradref.judge.verdict import Case, Finding, Verdict, number
 from gradref.runs.verify import verify
@@ -347,3 +350,15 @@ def test_torch_without_a_derivative_is_no_error() -> None:
     jets: list[Any] = torch_jets(heaviside, torch.linspace(-1, 1, 5), {"values": 0.5})
     assert jets[0] is not None
     assert jets[1:] == [None, None]
+
+
+def test_a_rounded_output_may_take_a_result_beyond_a_power_of_2() -> None:
+    """There the rounding of the result counts twice as many ulp of the truth."""
+    power = 2.0**-5
+    truth, half = power * (1 - 2.0**-14), power * 2.0**-8
+    known = Known(balls(truth), np.zeros(1), np.zeros(1), power - truth + half)
+    case, quantity = Case("softmax", {}, "bfloat16", "cpu"), Quantity("jacobian_from_output")
+    got = np.array([power * (1 + 2.0**-7)])
+    found = evidence_of(case, quantity, torch.bfloat16, "ours", [got], [known], OURS)
+    error = errors(got, known.truth, torch.bfloat16)
+    assert 2 < error[0] <= found.allowed[0] < 2.1

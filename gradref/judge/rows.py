@@ -201,8 +201,10 @@ def evidence_of(
     rounding = joined(np.broadcast_to(k.rounding, k.scale.shape) for k in known)
     lost = gate.lost(usual if gate.usual_terms else scale, dtype) + rounding
     claim, got = gate.row_claims[dtype], joined(results)
+    ulp = spacing(truth.high, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        allowed = claim + lost / spacing(truth.high, dtype)
+        # The result of a rounded output may be beyond a power of 2, where an ulp is twice as large.
+        allowed = claim * (spacing(np.abs(truth.high) + rounding, dtype) / ulp) + lost / ulp
         is_beyond = np.isinf(allowed) & (np.abs(got - truth.high) > lost)
     allowed[is_beyond] = claim  # of a truth of 0 neither the error nor the bound is a number of ulp
     conditioned = {
