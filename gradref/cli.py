@@ -397,7 +397,7 @@ def bench(
     others = None if peers is None else import_file(peers).peers
     selected = list(subjects(records, chosen, device, size or list(SIZES.values()), others))
     if not selected:
-        raise typer.BadParameter("nothing that torch has too")
+        raise typer.BadParameter("nothing that is fused, and that torch has too")
     try:
         results = benchmarked.follow(
             console, len(selected), partial(run_all, selected, rounds, out)

@@ -10,15 +10,16 @@ and the sum of the others, the second makes a derivative: with a the coefficient
           \frac{\partial \ell}{\partial W} = G^T x, \quad
           \frac{\partial \ell}{\partial b} = G^T 1
 
-It is a loss of a batch: all rows share W and b.
+It is a loss of a batch: all rows share W and b. ``gradref.fuse`` of it computes the logits once, of
+some of the rows at a time.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +30,13 @@ from torch import Tensor
 
 from gradref import arrays
 from gradref.arrays import describe, reject, widen
-from gradref.declare import batch_loss, gradient, hessian_diagonal, hvp
+from gradref.declare import (
+    batch_loss,
+    gradient,
+    hessian_diagonal,
+    hvp,
+    value_and_gradients,
+)
 from gradref.declare.domains import CLASS_WEIGHT, DISTRIBUTION, REAL
 from gradref.formula.weighting import check_choice, check_reduction, times_grad_output
 from losses._classification import (
@@ -168,7 +175,7 @@ def linear_cross_entropy(
     problem = _Problem.of(
         input, linear_weight, target, linear_bias, weight, ignore_index, label_smoothing
     )
-    return problem.restore(problem.reduced(reduction))
+    return problem.restore(problem.reduced(reduction, problem.softmax()))
 
 
 @gradient(linear_cross_entropy)
@@ -202,6 +209,28 @@ def linear_cross_entropy_gradient(
     of_rows = problem.derivatives(reduction, grad_output)
     factor = problem.factor(wrt)
     return problem.restore(of_rows.contracted(wrt, (of_rows.slope, factor)))
+
+
+@value_and_gradients(linear_cross_entropy)
+def _value_and_gradients(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    wrt: Sequence[str] = ("input",),
+    grad_output: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """The loss, and its gradient by each argument, of logits that are computed once."""
+    problem = _Problem.of(
+        input, linear_weight, target, linear_bias, weight, ignore_index, label_smoothing
+    )
+    softmax, gradients = problem.gradients(wrt, problem.scale(reduction, grad_output))
+    return tuple(map(problem.restore, (problem.reduced(reduction, softmax), *gradients)))
 
 
 @hvp(linear_cross_entropy)
@@ -339,6 +368,16 @@ class _Problem:
             restore=restore,
         )
 
+    def part(self, rows: slice) -> _Problem:
+        """Return the problem of some of the rows."""
+        x, target, is_ignored = (a[rows] for a in (self.x, self.target, self.is_ignored))
+        return replace(self, x=x, target=target, is_ignored=is_ignored)
+
+    def matrix(self, argument: str) -> Tensor:
+        """Return an argument as a matrix: of rows or of classes, a bias as one column."""
+        known = {"input": self.x, "linear_weight": self.w, "linear_bias": self.b[:, None]}
+        return known[argument]
+
     # -- tiles and the factors that they are multiplied with
 
     @property
@@ -363,10 +402,10 @@ class _Problem:
             self.x if argument == "linear_weight" else self.x.new_ones(len(self.x), 1)
         )
 
-    def logits(self, rows: slice, classes: slice) -> Tensor:
+    def logits(self, rows: slice, classes: slice, out: Tensor | None = None) -> Tensor:
         """Return z = x Wᵀ + b."""
         x, w = self.by_row(self.x)(rows), widen(self.w[classes])
-        return torch.addmm(widen(self.b[classes]), x, w.T)
+        return torch.addmm(widen(self.b[classes]), x, w.T, out=out)
 
     def coefficients(self, rows: slice, classes: slice) -> Tensor:
         """Return a, so that the loss is −Σ a log p."""
@@ -424,6 +463,34 @@ class _Problem:
             found.append(functools.reduce(_Softmax.joined, of_tiles))
         return _Softmax(*map(torch.cat, zip(*found, strict=True)))
 
+    def gradients(self, names: Sequence[str], scale: Tensor) -> tuple[_Softmax, list[Tensor]]:
+        """Return the softmax, and the gradient by each argument, of logits computed once.
+
+        A tenth of the rows, or a tile, has all of its logits in memory at a time.
+        """
+        for name in names:
+            check_choice("wrt", name, *self.given)
+        sums = {name: torch.zeros_like(widen(self.matrix(name))) for name in names}
+        every, found = slice(0, len(self.w)), []
+        size = max(1, len(self.x) // 10, ROWS * CLASSES // len(self.w))
+        memory = widen(self.x).new_empty(min(size, len(self.x)), len(self.w))
+        for rows in _slices(len(self.x), size):
+            part, here = self.part(rows), slice(0, rows.stop - rows.start)
+            z = part.logits(here, every, out=memory[here])
+            found.append(_Softmax.of(z, *part.sums(z, here, every), 0))
+            if not names:
+                continue
+            of_rows = _Derivatives(part, found[-1], scale[rows])
+            tile = of_rows.slope_of(found[-1].normalized(z), here, every)
+            for name in names:
+                if name == "input":
+                    torch.mm(tile, part.factor(name)(every), out=sums[name][rows])
+                else:
+                    sums[name].addmm_(tile.T, part.factor(name)(here))
+        given = ((wide, self.given[name]) for name, wide in sums.items())
+        gradients = [arrays.narrowed(wide, a.dtype).view(a.shape) for wide, a in given]
+        return _Softmax(*map(torch.cat, zip(*found, strict=True))), gradients
+
     # -- what the reduction does
 
     def denominator(self, reduction: str) -> Tensor:
@@ -432,24 +499,26 @@ class _Problem:
         mean = self.mass.to(torch.float64).sum()
         return mean if reduction == "mean" else torch.ones_like(mean)
 
-    def reduced(self, reduction: str) -> Tensor:
+    def reduced(self, reduction: str, softmax: _Softmax) -> Tensor:
         """Return the loss, rounded."""
         denominator = self.denominator(reduction)
-        each = self.softmax().loss.masked_fill(self.is_ignored, 0)
+        each = softmax.loss.masked_fill(self.is_ignored, 0)
         wide = each if reduction == "none" else each.sum() / denominator
         dtypes = (array.dtype for array in self.given.values())
         loss = arrays.narrowed(wide, functools.reduce(torch.promote_types, dtypes))
         return loss.reshape(self.given["input"].shape[:-1]) if reduction == "none" else loss
 
-    def derivatives(self, reduction: str, grad_output: Any) -> _Derivatives:
-        """Return the derivatives of the reduced loss, times ``grad_output``."""
+    def scale(self, reduction: str, grad_output: Any) -> Tensor:
+        """Return how often each row counts in the reduced loss, times ``grad_output``."""
         denominator = self.denominator(reduction)
         scale = 1 / torch.where(denominator == 0, math.inf, denominator)
         shape = self.given["input"].shape[:-1] if reduction == "none" else ()
-        scale = times_grad_output(scale, grad_output, shape)
-        softmax = self.softmax()
-        each = (scale.reshape(-1) * torch.ones_like(softmax.mass)).to(softmax.mass.dtype)
-        return _Derivatives(self, softmax, each)
+        scale = times_grad_output(scale, grad_output, shape).reshape(-1)
+        return scale.to(widen(self.x).dtype).expand(len(self.x))
+
+    def derivatives(self, reduction: str, grad_output: Any) -> _Derivatives:
+        """Return the derivatives of the reduced loss, times ``grad_output``."""
+        return _Derivatives(self, self.softmax(), self.scale(reduction, grad_output))
 
 
 class _Softmax(NamedTuple):
@@ -468,10 +537,10 @@ class _Softmax(NamedTuple):
 
     @classmethod
     def of(cls, z: Tensor, mass: Tensor, linear: Tensor, first_class: int) -> _Softmax:
-        """Return that of a tile."""
+        """Return that of a tile, and leave in z the terms but for the largest, which is 0."""
         top, best = z.max(-1)
         top = top.masked_fill(top == math.inf, math.nan)  # as in a softmax
-        terms = (z - _finite(top)[:, None]).exp_().scatter_(-1, best[:, None], 0)
+        terms = z.sub_(_finite(top)[:, None]).exp_().scatter_(-1, best[:, None], 0)
         return cls(top, best + first_class, terms.sum(-1), mass, linear)
 
     def joined(self, more: _Softmax) -> _Softmax:
@@ -491,6 +560,10 @@ class _Softmax(NamedTuple):
             self.linear + more.linear,
         )
 
+    def normalized(self, terms: Tensor) -> Tensor:
+        """Return p for all classes in the memory of the terms that :meth:`of` has left."""
+        return terms.scatter_(-1, self.best[:, None], 1).div_(1 + self.others[:, None])
+
     @property
     def loss(self) -> Tensor:
         """A log(1 + others) + Σ a (top − z)."""
@@ -508,7 +581,7 @@ class _Derivatives:
     def probabilities(self, rows: slice, classes: slice) -> Tensor:
         """Return p."""
         top, _, others, *_ = (each[rows, None] for each in self.softmax)
-        return (self.problem.logits(rows, classes) - top).exp_().div_(1 + others)
+        return self.problem.logits(rows, classes).sub_(top).exp_().div_(1 + others)
 
     def complements(self, p: Tensor, rows: slice, is_best: Tensor) -> Tensor:
         """Return 1 − p; it is a sum where p is near 1, as of the best class of a row."""
@@ -517,7 +590,10 @@ class _Derivatives:
 
     def slope(self, rows: slice, classes: slice) -> Tensor:
         """Return A p − a."""
-        p = self.probabilities(rows, classes)
+        return self.slope_of(self.probabilities(rows, classes), rows, classes)
+
+    def slope_of(self, p: Tensor, rows: slice, classes: slice) -> Tensor:
+        """Return A p − a in the memory of p."""
         best = self.softmax.best[rows]
         mass, scale = self.softmax.mass[rows, None], self.scale[rows, None]
         if not self.problem.is_one_hot:

@@ -370,7 +370,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
     r"""Logarithm of the hyperbolic cosine of the residual; by default its mean.
 
     .. math:: \ell = \log \cosh(x - t) = |x - t| + \log(1 + e^{-2|x - t|}) - \log 2
-              = -\tfrac12 \log(1 - \tanh^2(x - t))
+              = -\tfrac{1}{2} \log(1 - \tanh^2(x - t))
 
     About half the squared error near the target, where only the last form does not cancel, and far
     from it the absolute error less log 2, where cosh itself overflows. Domain ℝ, codomain [0, ∞),

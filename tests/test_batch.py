@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -45,6 +46,27 @@ ctc_loss = F.ctc_loss
 """
 
 
+FUSED = """
+import losses
+from gradref import fuse
+
+kernel = fuse(losses.linear_cross_entropy)
+
+
+def linear_cross_entropy(input, linear_weight, target, **more):
+    return kernel(input, linear_weight, target, **more)[0]
+
+
+def linear_cross_entropy_backward(
+    grad_output, input, linear_weight, target, linear_bias=None, **more
+):
+    names = ["input", "linear_weight", "linear_bias"][: 2 if linear_bias is None else 3]
+    more.update(linear_bias=linear_bias, grad_output=grad_output, wrt=names)
+    _, by_input, by_weight, *by_bias = kernel(input, linear_weight, target, **more)
+    return by_input, by_weight, None, *by_bias
+"""
+
+
 def rows_of(kind: str) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
     """A loss of a batch, what is differentiable of it, and the rest."""
     generator = torch.Generator().manual_seed(7)
@@ -65,10 +87,13 @@ def rows_of(kind: str) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
-@pytest.mark.parametrize("kind", ["ctc", "triplet", "linear", "linear without a bias"])
+@pytest.mark.parametrize(
+    "kind", ["ctc", "triplet", "linear", "linear without a bias", "linear, fused"]
+)
 def test_torch_differentiates_once_by_the_gradient(kind: str, reduction: str) -> None:
-    loss, arrays, more = rows_of(kind)
-    differentiable = pickle.loads(pickle.dumps(gradref.as_autograd(loss)))
+    loss, arrays, more = rows_of(kind.removesuffix(", fused"))
+    made = gradref.fuse(loss) if kind.endswith("fused") else loss
+    differentiable = pickle.loads(pickle.dumps(gradref.as_autograd(made)))
 
     def value(*given: Tensor) -> Tensor:
         named = dict(zip(arrays, given, strict=True))
@@ -82,6 +107,31 @@ def test_torch_differentiates_once_by_the_gradient(kind: str, reduction: str) ->
     )
     with pytest.raises(RuntimeError, match=rf"{loss.__name__}_gradient and _hvp: torch"):
         torch.autograd.grad(found.sum(), tuple(arrays.values()), create_graph=True)
+
+
+def test_a_fused_kernel_of_the_linear_loss_has_the_loss_and_every_gradient() -> None:
+    loss, arrays, more = rows_of("linear")
+    x, w, b = (array.detach().float() for array in arrays.values())
+    kernel, names = gradref.fuse(loss), tuple(arrays)
+    found = kernel(x, w, **more, linear_bias=b, wrt=names)
+    gradients = [
+        losses.linear_cross_entropy_gradient(x, w, **more, linear_bias=b, wrt=n) for n in names
+    ]
+    torch.testing.assert_close(found, (loss(x, w, **more, linear_bias=b), *gradients))
+    assert repr(kernel) == "<fused linear_cross_entropy: value, gradient>"
+    assert len(kernel(x, w, **more)) == 2
+    assert isinstance(kernel(x.numpy(), w.numpy(), more["target"].numpy())[1], np.ndarray)
+    precise = gradref.fuse(loss, precise=True)(x, w, **more, wrt="linear_weight")[1]
+    expected = losses.linear_cross_entropy_gradient(x, w, **more, wrt="linear_weight")
+    assert torch.equal(precise, expected)
+    for options, error, words in (
+        ({"out": x}, TypeError, "out: got a float32 tensor"),
+        ({"wrt": "target"}, ValueError, "wrt: got 'target', wants one of 'input'"),
+    ):
+        with pytest.raises(error, match=words):
+            kernel(x, w, **more, **options)
+    with pytest.raises(ValueError, match="results: got 'value', wants none named"):
+        gradref.fuse(loss, "value")
 
 
 def test_what_is_a_constant_of_the_linear_loss() -> None:
@@ -102,6 +152,16 @@ def checked(folder: Path, operation: str, **changes: str) -> dict[str, Verdict]:
     run = check_subject(str(file), operation, ["float64"], Options(mode="quick"))
     assert run.problems == []
     return {f"{v.label} {v.quantity}": v for v in run.verdicts}
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_our_own_judge_passes_the_fused_kernel(tmp_path: Path, kind: str) -> None:
+    (file := tmp_path / "ours.py").write_text(FUSED)
+    run = check_subject(str(file), "linear_cross_entropy", [kind], Options(mode="quick"))
+    assert run.problems == []
+    assert {v.status for v in run.verdicts} == {"pass", "unsupported"}
+    judged = {v.quantity for v in run.verdicts if v.status == "pass"}
+    assert {"value", "gradient(input)", "gradient(linear_bias) [mean]", "real size"} <= judged
 
 
 def test_a_right_kernel_passes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import losses
+from gradref import fuse
 from gradref.contenders.ours import Ours
 from gradref.judge import gates
 from gradref.judge.batches import BatchExam
@@ -203,6 +204,8 @@ def test_linear_makes_no_logits() -> None:
     assert largest(losses.linear_cross_entropy, label_smoothing=0.1) <= logits / 8
     for a in ("input", "linear_weight"):
         assert largest(losses.linear_cross_entropy_gradient, wrt=a) <= logits / 8
+    fused = fuse(losses.linear_cross_entropy)
+    assert largest(fused, wrt=("input", "linear_weight")) <= logits / 8
     assert largest(losses.linear_cross_entropy_hvp, w, along="linear_weight") <= logits / 8
     assert largest(losses.linear_cross_entropy_hessian_diagonal) <= logits / 8
 

@@ -168,16 +168,17 @@ def value_rule(products: Products) -> type[Function]:
     return Value
 
 
+def refuse_more_than_backward(record: Operation) -> NoReturn:
+    """Raise where a loss of a batch is differentiated twice, in forward mode, or mapped."""
+    raise RuntimeError(
+        f"{record.name}: got create_graph=True, forward mode, or a transform of torch.func;"
+        f" wants backward() alone, or {record.name}_gradient and _hvp: torch differentiates it once"
+    )
+
+
 def once_rule(record: Operation) -> type[Function]:
     """Return the rule for a loss of a batch, by its gradient alone."""
     names, gradient = tuple(record.signature.parameters), record.derivatives["gradient"]
-
-    def refuse() -> NoReturn:
-        raise RuntimeError(
-            f"{record.name}: got create_graph=True, forward mode, or a transform of torch.func;"
-            f" wants backward() alone, or {record.name}_gradient and _hvp: torch differentiates it"
-            " once"
-        )
 
     class Value(_Rule):
         generate_vmap_rule = False
@@ -189,16 +190,16 @@ def once_rule(record: Operation) -> type[Function]:
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Any) -> Any:
-            refuse()
+            refuse_more_than_backward(record)
 
         @staticmethod
         def vmap(info: Any, in_dims: Any, *values: Any) -> Any:
-            refuse()
+            refuse_more_than_backward(record)
 
         @staticmethod
         def backward(ctx: Any, *outputs: Tensor) -> Any:
             if torch.is_grad_enabled():
-                refuse()
+                refuse_more_than_backward(record)
             given = dict(zip(names, _kept(ctx), strict=True))
             pairs = zip(names, ctx.needs_input_grad, strict=True)
             return tuple(
@@ -242,11 +243,18 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
         return Differentiable(function, function.as_autograd())
     record = getattr(function, "operation", None)
     if isinstance(record, Operation) and record.kind == "batch" and function is record.function:
-        applied = _outside_graph(once_rule(record))
+        applied = outside_graph(once_rule(record))
     else:
         record = base(function)
         products = Products(record, vjp(function), jvp(function), hvp(function))
         applied = _in_graph(record.name, value_rule(products))
+    return Differentiable(function, checked(function, record, applied))
+
+
+def checked(
+    function: AnyFunction, record: Operation, applied: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """Return what checks the arguments of a function, and applies a rule to all their values."""
     arrays = record.differentiable if record.kind == "batch" else record.arguments
     constants = set(record.signature.parameters) - set(record.differentiable)
 
@@ -262,10 +270,10 @@ def as_autograd(function: AnyFunction) -> AnyFunction:
                 reject(name, "a tensor that torch differentiates", wants)
         return applied(*given.values())
 
-    return Differentiable(function, call)
+    return call
 
 
-def _outside_graph(rule: type[Function]) -> Callable[..., Tensor]:
+def outside_graph(rule: type[Function]) -> Callable[..., Tensor]:
     """Return what applies a rule, which torch.compile calls between two graphs."""
     apply: Callable[..., Tensor] = torch.compiler.disable(  # type: ignore[no-untyped-call]  # torch's is untyped
         functools.partial(apply_rule, rule)

@@ -59,7 +59,7 @@ def run(subject: Subject, rounds: int = ROUNDS) -> Result:
         subject.kernel.results,
         subject.dtype,
         subject.device,
-        tuple(subject.first.shape),
+        subject.shape,
         seconds,
         subject.kernel.compile_seconds,
         subject.traffic,

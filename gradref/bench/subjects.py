@@ -27,6 +27,9 @@ VALUE, TORCH_VALUE = "value, out=", "torch's value, out="
 CLASSES = 32_000
 """The length of a row, where the size allows for it."""
 
+FEATURES = 256
+"""The length of what logits are products of."""
+
 
 Peers = Callable[[str, Sequence[Tensor]], Iterable[tuple[str, Callable[[], Any]]]]
 """Others that have an operation of a name: what each is called, and its call on some arguments.
@@ -53,10 +56,7 @@ class Subject:
     @property
     def shape(self) -> tuple[int, ...]:
         """A vector where nothing is coupled; else rows of ``CLASSES``, shorter ones to have 8."""
-        if self.record.coupled is None:
-            return (self.size,)
-        classes = min(CLASSES, max(2, self.size // 8))
-        return (self.size // classes, classes)
+        return (self.size,) if self.record.coupled is None else _rows_of(self.size)
 
     @cached_property
     def arrays(self) -> dict[str, Tensor]:
@@ -271,6 +271,60 @@ class Subject:
                     raise WrongResultError(f"{self.record.name}: {name} disagrees with the formula")
 
 
+class BatchSubject(Subject):
+    """A loss of logits that are a product: its value, and its gradients by both matrices.
+
+    The size is that of the logits, which no kernel has to store. There is no bound of memory: what
+    takes time are products of matrices.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The rows and the classes of the logits."""
+        return _rows_of(self.size)
+
+    @cached_property
+    def arrays(self) -> dict[str, Tensor]:
+        """Two matrices, whose products are logits of a few units, and a class for each row."""
+        generator = torch.Generator().manual_seed(self.seed)
+        rows, classes = self.shape
+        x, w = (torch.randn(n, FEATURES, generator=generator) for n in self.shape)
+        target = torch.randint(0, classes, (rows,), generator=generator)
+        to = partial(Tensor.to, device=self.device, dtype=getattr(torch, self.dtype))
+        arrays = to(x), to(w * 2 / FEATURES**0.5), target.to(self.device)
+        return dict(zip(self.record.arguments, arrays, strict=True))
+
+    @cached_property
+    def contenders(self) -> dict[str, Callable[[], Any]]:
+        """Every contender by name; all return the value and both gradients."""
+        compiled, plain = torch.compile(self.witness), self.record.value_and_gradients
+        assert plain is not None  # subjects() has looked
+        given, matrices = tuple(self.arrays.values()), tuple(self.arrays)[:2]
+        return {
+            OURS: lambda: self.kernel(*given, wrt=matrices),
+            PLAIN: lambda: plain(*given, wrt=matrices),
+            EAGER: lambda: self._autograd(self.witness),
+            COMPILED: lambda: self._autograd(compiled),
+        }
+
+    def _autograd(self, function: Callable[..., Tensor]) -> Any:
+        x, w, target = self.arrays.values()
+        leaves = [matrix.detach().requires_grad_() for matrix in (x, w)]
+        value = function(*leaves, target)
+        return value.detach(), *torch.autograd.grad(value, leaves)
+
+    @property
+    def traffic(self) -> int:
+        """The bytes of the matrices, which are read, and of their gradients."""
+        return sum(2 * t.numel() * t.element_size() for t in list(self.arrays.values())[:2])
+
+
+def _rows_of(size: int) -> tuple[int, int]:
+    """Return the shape of rows of ``CLASSES``, shorter ones to have 8."""
+    classes = min(CLASSES, max(2, size // 8))
+    return size // classes, classes
+
+
 def _cloned(result: Tensor) -> Tensor:
     return result.detach().double().clone()
 
@@ -290,9 +344,12 @@ def subjects(
     sizes: list[int],
     peers: Peers | None = None,
 ) -> Iterator[Subject]:
-    """Yield every operation that torch differentiates too, in every dtype and size."""
+    """Yield every operation that is fused and that torch differentiates, by dtype and size."""
     for record in records:
-        if record.torch is not None and not _jumps(record):
+        is_batch = record.kind == "batch"
+        is_fused = not is_batch or record.value_and_gradients is not None
+        if record.torch is not None and is_fused and not _jumps(record):
+            kind = BatchSubject if is_batch else Subject
             for dtype in dtypes:
                 for size in sizes:
-                    yield Subject(record, dtype, device, size, peers=peers)
+                    yield kind(record, dtype, device, size, peers=peers)

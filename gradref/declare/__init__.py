@@ -17,6 +17,7 @@ from gradref.declare.decorators import (
     loss,
     rowwise,
     second_derivative,
+    value_and_gradients,
     vjp,
     zero_second_derivative,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "rowwise",
     "second_derivative",
     "second_partial_derivatives",
+    "value_and_gradients",
     "vjp",
     "zero_second_derivative",
 ]

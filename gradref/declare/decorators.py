@@ -291,6 +291,21 @@ def _attach(
     return attach
 
 
+def value_and_gradients(
+    of: Rows[...],
+) -> Callable[[Callable[Q, tuple[Any, ...]]], Callable[Q, tuple[Any, ...]]]:
+    """Attach the value with its gradients by the arguments ``wrt``: of a batch they share work.
+
+    ``gradref.fuse`` evaluates it in float32, and ``gradref.as_autograd`` for its backward.
+    """
+
+    def attach(function: Callable[Q, tuple[Any, ...]]) -> Callable[Q, tuple[Any, ...]]:
+        of.operation.value_and_gradients = function
+        return function
+
+    return attach
+
+
 def jacobian(of: Rows[...]) -> Callable[[Callable[Q, Tensor]], Rows[Q]]:
     """Attach the matrix ∂f_i/∂x_j of every row, as the last two dimensions of the result."""
     return _attach(of, "jacobian", "jacobian")

@@ -84,6 +84,8 @@ class Operation:
     draw: Callable[..., dict[str, Any]] | None = None
     shares: Callable[..., Any] | None = None
 
+    value_and_gradients: Callable[..., tuple[Any, ...]] | None = field(default=None, repr=False)
+    """Of a loss of a batch: the value and its gradients by several arguments, in one pass."""
     function: Callable[..., Any] = field(default=_not_made, repr=False)
     """The formula as it is called; who declares it puts it in."""
     name: str = field(init=False)

@@ -74,6 +74,10 @@ def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> 
     float32 may not hold what is computed on the way: ``precise=True`` is as accurate as the
     function itself, in all dtypes.
 
+    Of ``linear_cross_entropy``, whose logits are products of matrices, nothing is compiled. Its
+    kernel computes them once, those of a tenth of the rows at a time, and gives the loss and the
+    gradient by each argument in ``wrt``, a name or a tuple.
+
     Raises ValueError for a result that is not declared, and what the function raises.
 
     >>> import torch, activations, losses
@@ -84,6 +88,9 @@ def fuse(function: Callable[..., Any], *results: str, precise: bool = False) -> 
     >>> logits
     tensor([[-0.5000,  0.5000]])
     """
+    batch = getattr(function, "operation", None)
+    if isinstance(batch, Operation) and batch.value_and_gradients and function is batch.function:
+        return FusedBatch(batch, results, precise)
     record = operation(function)
     if function is not record.function:
         reject("function", getattr(function, "__name__", function), f"{record.name} itself")
@@ -266,6 +273,41 @@ class Fused:
             else:
                 found.append(function(first, **dict(arguments), **parameters))
         return _copied(found, buffers)
+
+
+class FusedBatch(Fused):
+    """The loss of a batch and its gradient by ``wrt``, or its gradients by each of a tuple.
+
+    Nothing is compiled: what takes time are products of matrices, which torch has.
+    """
+
+    def __init__(self, record: Operation, results: Sequence[str], precise: bool) -> None:
+        if tuple(results) not in ((), DEFAULT["loss"]):
+            reject("results", ", ".join(map(repr, results)), "none named: a loss and its gradient")
+        assert record.value_and_gradients is not None  # fuse has looked
+        self._together = record.value_and_gradients
+        self.record, self.results, self.precise = record, DEFAULT["loss"], precise
+        self.compile_seconds = 0.0
+        self.__signature__ = inspect.signature(self._together)
+
+    def as_autograd(self) -> Callable[..., Tensor]:
+        """Return the function that torch differentiates once.
+
+        Forward keeps the gradients of a reduced loss in place of the arguments, and backward
+        multiplies them; of unreduced losses backward is a pass of its own.
+        """
+        from gradref.fusion.training import differentiable_batch
+
+        return differentiable_batch(self.record, self)
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """Return the loss, and its gradient by each argument that was asked for."""
+        if out is not None:
+            reject("out", describe(out), "None: a loss of a batch has no buffers", TypeError)
+        wrt = kwargs.pop("wrt", self.record.arguments[0])
+        names = (wrt,) if isinstance(wrt, str) else wrt
+        with contextlib.nullcontext() if self.precise else arrays.native():
+            return self._together(*args, **kwargs, wrt=names)
 
 
 def _copied(found: Sequence[Tensor | None], buffers: Buffers) -> list[Tensor | None]:

@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gradref.arrays import describe, is_differentiated, reject
-from gradref.autodiff.rules import apply_rule, as_autograd
+from gradref.autodiff.rules import (
+    apply_rule,
+    as_autograd,
+    checked,
+    outside_graph,
+    refuse_more_than_backward,
+)
 from gradref.declare.calls import bind
 from gradref.declare.operation import Operation
 
@@ -132,6 +138,44 @@ def _pulled(record: Operation, value: Kernel, fused: Make) -> type[Function]:
             )
 
     return Pulled
+
+
+def differentiable_batch(record: Operation, kernel: Kernel) -> Callable[..., Tensor]:
+    """Return the function of a batch that torch differentiates once."""
+    rule = outside_graph(_kept_of_batch(record, kernel))
+    return checked(record.function, record, rule)
+
+
+def _kept_of_batch(record: Operation, kernel: Kernel) -> type[Function]:
+    """Return the rule that keeps the gradients of a reduced loss, else the arguments."""
+    names = tuple(record.signature.parameters)
+
+    class Kept(Function):
+        @staticmethod
+        def forward(ctx: Any, *values: Any) -> Tensor:
+            ctx.needed = [n for n, need in zip(names, ctx.needs_input_grad, strict=True) if need]
+            given = dict(zip(names, _detached(values), strict=True))
+            ctx.is_reduced = given["reduction"] != "none"
+            loss, *gradients = kernel(**given, wrt=ctx.needed if ctx.is_reduced else ())
+            ctx.is_tensor = [isinstance(v, Tensor) for v in values]
+            ctx.parameters = [None if isinstance(v, Tensor) else v for v in values]
+            tensors = [v for v in values if isinstance(v, Tensor)]
+            ctx.save_for_backward(*(gradients if ctx.is_reduced else tensors))
+            return loss  # type: ignore[no-any-return]  # a tensor, for tensors
+
+        @staticmethod
+        def backward(ctx: Any, *outputs: Any) -> Any:
+            if torch.is_grad_enabled():
+                refuse_more_than_backward(record)
+            (g,) = outputs
+            if ctx.is_reduced:
+                found = [gradient * g for gradient in ctx.saved_tensors]
+            else:
+                given = dict(zip(names, _again(ctx, ctx.saved_tensors), strict=True))
+                _, *found = kernel(**given, grad_output=g, wrt=ctx.needed)
+            return tuple(map(dict(zip(ctx.needed, found, strict=True)).get, names))
+
+    return Kept
 
 
 def _refuse_a_graph(record: Operation) -> None:

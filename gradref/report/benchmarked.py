@@ -45,7 +45,7 @@ def cells(result: Result) -> tuple[str, ...]:
     return (
         " x ".join(f"{n:,}" for n in result.shape),
         *(times(name) for name in (EAGER, COMPILED, FRESH, PLAIN)),
-        f"{ratios[BOUND].median:.2f}",
+        f"{ratios[BOUND].median:.2f}" if BOUND in ratios else "-",
         f"{result.gigabytes_per_second:.1f}",
     )
 
