@@ -121,6 +121,8 @@ def test_a_fused_kernel_of_the_linear_loss_has_the_loss_and_every_gradient() -> 
     assert repr(kernel) == "<fused linear_cross_entropy: value, gradient>"
     assert len(kernel(x, w, **more)) == 2
     assert isinstance(kernel(x.numpy(), w.numpy(), more["target"].numpy())[1], np.ndarray)
+    mixed = kernel(x.double(), w, **more)
+    assert [result.dtype for result in mixed] == [torch.float64] * 2
     precise = gradref.fuse(loss, precise=True)(x, w, **more, wrt="linear_weight")[1]
     expected = losses.linear_cross_entropy_gradient(x, w, **more, wrt="linear_weight")
     assert torch.equal(precise, expected)
@@ -154,10 +156,9 @@ def checked(folder: Path, operation: str, **changes: str) -> dict[str, Verdict]:
     return {f"{v.label} {v.quantity}": v for v in run.verdicts}
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-def test_our_own_judge_passes_the_fused_kernel(tmp_path: Path, kind: str) -> None:
+def test_our_own_judge_passes_the_fused_kernel(tmp_path: Path) -> None:
     (file := tmp_path / "ours.py").write_text(FUSED)
-    run = check_subject(str(file), "linear_cross_entropy", [kind], Options(mode="quick"))
+    run = check_subject(str(file), "linear_cross_entropy", ["float32"], Options(mode="quick"))
     assert run.problems == []
     assert {v.status for v in run.verdicts} == {"pass", "unsupported"}
     judged = {v.quantity for v in run.verdicts if v.status == "pass"}

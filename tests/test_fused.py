@@ -330,15 +330,13 @@ def test_nothing_is_allocated(sigmoid: Fused, cross_entropy: Fused, swiglu: Fuse
     """Beyond a few numbers for each row."""
     x, out = torch.randn(1 << 20), (torch.empty(1 << 20), torch.empty(1 << 20))
     rows, target = logits(64, 4096)
-    gradient, of_each = torch.empty_like(rows), torch.randn(64, 2048)
-    half_a_row = torch.empty_like(of_each)
-    halves = rows.bfloat16(), of_each.bfloat16()
-    buffers = torch.empty_like(halves[1]), torch.empty_like(halves[0])
+    gradient = torch.empty_like(rows)
+    x16, g16 = rows.bfloat16(), torch.randn(64, 2048).bfloat16()
+    buffers = torch.empty_like(g16), torch.empty_like(x16)
     for call in (
         lambda: sigmoid(x, out=out),
         lambda: cross_entropy(rows, target, out=gradient),
-        lambda: swiglu(rows, grad_output=of_each, out=(half_a_row, gradient)),
-        lambda: swiglu(halves[0], grad_output=halves[1], out=buffers),
+        lambda: swiglu(x16, grad_output=g16, out=buffers),
     ):
         call()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

@@ -296,7 +296,7 @@ def value_and_gradients(
 ) -> Callable[[Callable[Q, tuple[Any, ...]]], Callable[Q, tuple[Any, ...]]]:
     """Attach the value with its gradients by the arguments ``wrt``: of a batch they share work.
 
-    ``gradref.fuse`` evaluates it in float32, and ``gradref.as_autograd`` for its backward.
+    ``gradref.fuse`` evaluates it in float32.
     """
 
     def attach(function: Callable[Q, tuple[Any, ...]]) -> Callable[Q, tuple[Any, ...]]:

@@ -306,7 +306,9 @@ class FusedBatch(Fused):
             reject("out", describe(out), "None: a loss of a batch has no buffers", TypeError)
         wrt = kwargs.pop("wrt", self.record.arguments[0])
         names = (wrt,) if isinstance(wrt, str) else wrt
-        with contextlib.nullcontext() if self.precise else arrays.native():
+        dtypes = {str(getattr(value, "dtype", "")) for value in (*args, *kwargs.values())}
+        is_wide = self.precise or bool(dtypes & {"torch.float64", "float64"})
+        with contextlib.nullcontext() if is_wide else arrays.native():
             return self._together(*args, **kwargs, wrt=names)
 
 
