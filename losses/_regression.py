@@ -385,7 +385,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
     a = r.abs()
     is_near = a < 0.5  # beyond, the difference from log 2 loses less than 1 − tanh²
     logarithm = log1p(torch.where(is_near, -tanh(r).square(), exp(-2 * a)))
-    near = near_0(r, 0.5 * r.square(), -r.pow(4) / 12, -0.5 * logarithm, 2.0**-20)
+    near = near_0(r, 0.5 * r.square(), -r.pow(4) / 12, 0.5 * logarithm.abs(), 2.0**-20)
     return torch.where(is_near, near, (a - log(2)) + logarithm)
 
 
