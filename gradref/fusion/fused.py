@@ -153,7 +153,9 @@ class Fused:
         restore = entered[first][1]
         tensors[first] = arrays.to_float(tensors[first], like=given[first])
         x = tensors[first]
-        shapes = [self._shape_of_a_buffer(result, x, given) for result in self.results]
+        shapes: list[Shape | None] = [None] * len(self.results)
+        if out is not None:
+            shapes = [self._shape_of_a_buffer(result, x, given) for result in self.results]
         shown = self._by_result(out, shapes)
         entered_buffers = [
             None if shape is None else arrays.enter_out(b, given[first], shape, x.dtype, tensors)
