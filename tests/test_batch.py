@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,29 @@ def test_a_fused_kernel_of_the_linear_loss_has_the_loss_and_every_gradient(
             kernel(x, w, **more, **options)
     with pytest.raises(ValueError, match="results: got 'value', wants none named"):
         gradref.fuse(loss, "value")
+
+
+@pytest.mark.parametrize("rows", ["infinite or NaN", "none", "ignored", "large"])
+def test_a_fused_kernel_of_the_linear_loss_takes_any_rows(rows: str) -> None:
+    generator = torch.Generator().manual_seed(7)
+    x, w = (torch.randn(n, 3, generator=generator) for n in (5, 7))
+    target = torch.tensor([0, 1, 2, 3, -100])
+    if rows == "infinite or NaN":
+        x[0, 0], x[1, 0], x[4] = math.inf, math.nan, math.nan
+    x, target = (x[:0], target[:0]) if rows == "none" else (x, target)
+    target = torch.full_like(target, -100) if rows == "ignored" else target
+    x = 1e4 * x if rows == "large" else x
+    for reduction in ("none", "mean"):
+        names = ("input", "linear_weight")
+        found = gradref.fuse(losses.linear_cross_entropy)(
+            x, w, target, reduction=reduction, wrt=names
+        )
+        more = [
+            losses.linear_cross_entropy_gradient(x, w, target, reduction=reduction, wrt=name)
+            for name in names
+        ]
+        value = losses.linear_cross_entropy(x, w, target, reduction=reduction)
+        torch.testing.assert_close(found, (value, *more), equal_nan=True)
 
 
 def test_what_is_a_constant_of_the_linear_loss() -> None:
